@@ -74,9 +74,18 @@ impl NalUnit<'_> {
     /// Returns `true` for the first slice of a picture: `first_mb_in_slice` is 0, or
     /// `first_slice_segment_in_pic_flag` is set.
     pub(super) fn begins_picture(&self, codec: Codec) -> bool {
-        let header = if codec == Codec::Hevc { 2 } else { 1 };
         // The `ue(v)` of 0 is a single bit, 1. The flag of H.265 is a single bit, too.
-        matches!(self.kind(codec), NalKind::Slice { .. }) && self.data.get(header).is_some_and(|b| b & 0x80 != 0)
+        matches!(self.kind(codec), NalKind::Slice { .. })
+            && self.data.get(codec.nal_header_bytes()).is_some_and(|b| b & 0x80 != 0)
+    }
+
+    /// Returns `true` for a type without a use here that comes before a picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4).
+    pub(super) fn precedes_picture(&self, codec: Codec) -> bool {
+        let first = self.data.first().copied().unwrap_or(0);
+        match codec {
+            Codec::H264 => matches!(first & 31, 14..=18),
+            _ => matches!(first >> 1 & 63, 41..=44 | 48..=55),
+        }
     }
 }
 

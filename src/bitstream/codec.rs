@@ -71,6 +71,15 @@ impl Codec {
         matches!(self, Self::H264 | Self::Hevc)
     }
 
+    /// Returns the length of the header of a NAL unit.
+    pub(super) fn nal_header_bytes(self) -> usize {
+        if self == Self::Hevc {
+            2
+        } else {
+            1
+        }
+    }
+
     /// Returns the first V4L2 format of the stream that a device has.
     pub(crate) fn fourcc_among(self, has: impl Fn(FourCc) -> bool) -> Option<FourCc> {
         self.names().fourccs.iter().copied().find(|&fourcc| has(fourcc))

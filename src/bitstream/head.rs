@@ -1,6 +1,7 @@
 //! Finds out whether a coded buffer is a key frame, and where its picture begins.
 
 use super::annexb::{nal_units, NalKind};
+use super::bits::Bits;
 use super::codec::Codec;
 use super::jpeg::is_jpeg;
 
@@ -8,7 +9,8 @@ use super::jpeg::is_jpeg;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// The picture decodes without any frame before it: IDR, or in H.265 any IRAP picture.
+    /// A decoder can begin with the picture: IDR, in H.265 any IRAP picture, or a recovery point. After a recovery
+    /// point, pictures become exact within the number of frames that its message states.
     pub is_key: bool,
     /// The buffer contains a picture, and not only parameter sets.
     pub has_picture: bool,
@@ -46,18 +48,47 @@ fn whole(is_key: bool, has_picture: bool) -> Head {
 
 fn nal_head(codec: Codec, data: &[u8]) -> Head {
     let mut head = Head { prefix_bytes: data.len(), ..Head::default() };
+    let mut recovers = false;
     for unit in nal_units(data) {
         match unit.kind(codec) {
             NalKind::Slice { is_key } => {
-                head.is_key = is_key;
+                head.is_key = is_key || recovers;
                 head.has_picture = true;
                 head.prefix_bytes = unit.start;
                 break;
             }
+            NalKind::Sei => recovers |= has_recovery_point(unit.data.get(codec.nal_header_bytes()..).unwrap_or(&[])),
             kind => head.has_parameters |= kind.is_parameters(),
         }
     }
     head
+}
+
+/// Returns `true` if the messages of an SEI unit contain a recovery point (H.264, D.1.8; H.265, D.2.8): streams with
+/// open GOPs or intra refresh have no other entry points.
+fn has_recovery_point(messages: &[u8]) -> bool {
+    const RECOVERY_POINT: u32 = 6;
+    let mut bits = Bits::new(messages);
+    // Types and sizes are sums of bytes, up to the first that is not 255 (H.264, 7.3.2.3.1).
+    let number = |bits: &mut Bits<'_>| {
+        let mut sum = 0u32;
+        loop {
+            let byte = bits.bits(8)?;
+            sum = sum.saturating_add(byte);
+            if byte != 255 {
+                return Some(sum);
+            }
+        }
+    };
+    while let (Some(kind), Some(size)) = (number(&mut bits), number(&mut bits)) {
+        if kind == RECOVERY_POINT {
+            return true;
+        }
+        if (0..size).any(|_| bits.bits(8).is_none()) {
+            return false;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -76,6 +107,25 @@ mod tests {
         let sets = &idr[..19];
         assert_eq!(head(Codec::H264, sets), Head { prefix_bytes: 19, has_parameters: true, ..Head::default() });
         assert_eq!(head(Codec::H264, &[]), Head::default());
+    }
+
+    #[test]
+    fn head_of_picture_with_recovery_point_is_key() {
+        let slice = [0, 0, 1, 0x41, 0x9a, 1, 2];
+        // A message of 300 bytes comes first. Its bytes look like a recovery point.
+        let long = [&[0, 0, 1, 6, 5, 255, 45][..], &[6; 300], &[6, 1, 0x80, 0x80]].concat();
+        for (sei, is_key) in [
+            (&[0, 0, 1, 6, 6, 1, 0xc4, 0x80][..], true),
+            (&long, true),
+            (&long[..long.len() - 4], false),
+            (&[0, 0, 1, 6, 1, 1, 6, 0x80], false),
+            (&[0, 0, 1, 6, 255, 255], false),
+            (&[0, 0, 1, 6], false),
+        ] {
+            assert_eq!(head(Codec::H264, &[sei, &slice].concat()).is_key, is_key, "{sei:?}");
+        }
+        assert_eq!(head(Codec::H264, &[0, 0, 1, 6, 6, 1, 0xc4, 0x80]), Head { prefix_bytes: 8, ..Head::default() });
+        assert!(head(Codec::Hevc, &[0, 0, 1, 39 << 1, 1, 6, 1, 0xd0, 0x80, 0, 0, 1, 1 << 1, 1, 0x80]).is_key);
     }
 
     #[test]

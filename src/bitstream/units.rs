@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
 /// it.
 ///
-/// A unit begins at the delimiter, parameter set or SEI message that precedes a picture. Without these, the unit begins
-/// at the first slice of the picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline)
-/// and redundant pictures are not recognized.
+/// A unit begins at the delimiter, parameter set, SEI message or other unit that precedes a picture. Without these, the
+/// unit begins at the first slice of the picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264
+/// Baseline) and redundant pictures are not recognized.
 ///
 /// ```
 /// use framelease::bitstream::{AccessUnitSplitter, Codec};
@@ -32,12 +32,14 @@ pub struct AccessUnitSplitter {
     searched: usize,
     /// The unit has a slice.
     has_slice: bool,
+    /// Where the next unit begins if a picture begins next: at NAL units that precede a picture or another slice.
+    before: Option<usize>,
 }
 
 impl AccessUnitSplitter {
     /// Creates a splitter for a codec with NAL units. The splitter refuses access units of more than `limit_bytes`.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
-        Self { codec, limit_bytes, buffer: Vec::new(), start: 0, searched: 0, has_slice: false }
+        Self { codec, limit_bytes, buffer: Vec::new(), start: 0, searched: 0, has_slice: false, before: None }
     }
 
     /// Adds bytes to the end of the stream.
@@ -68,13 +70,21 @@ impl AccessUnitSplitter {
             let is_new = match unit.kind(self.codec) {
                 NalKind::Slice { .. } => self.has_slice && unit.begins_picture(self.codec),
                 NalKind::Suffix => false,
-                // Reserved units may belong to either picture.
+                NalKind::Other if self.has_slice && unit.precedes_picture(self.codec) => {
+                    // A prefix unit of H.264 precedes each slice, so the next units decide.
+                    self.before.get_or_insert(at);
+                    false
+                }
+                // Other reserved units come after a picture.
                 NalKind::Other => false,
                 _ => self.has_slice,
             };
             if is_new {
-                end = Some(at);
+                end = Some(self.before.unwrap_or(at));
                 break;
+            }
+            if matches!(unit.kind(self.codec), NalKind::Slice { .. } | NalKind::Suffix) {
+                self.before = None;
             }
             self.has_slice |= matches!(unit.kind(self.codec), NalKind::Slice { .. });
             // The search continues after its start code.
@@ -88,7 +98,7 @@ impl AccessUnitSplitter {
         match end {
             Some(end) => {
                 let unit = self.start..self.start + end;
-                (self.start, self.searched, self.has_slice) = (unit.end, 0, false);
+                (self.start, self.searched, self.has_slice, self.before) = (unit.end, 0, false, None);
                 match end <= self.limit_bytes {
                     true => Ok(Some(&self.buffer[unit])),
                     false => Err(self.too_large()),
@@ -96,7 +106,7 @@ impl AccessUnitSplitter {
             }
             None if data.len() > self.limit_bytes => {
                 self.buffer.clear();
-                (self.start, self.searched, self.has_slice) = (0, 0, false);
+                (self.start, self.searched, self.has_slice, self.before) = (0, 0, false, None);
                 Err(self.too_large())
             }
             None => Ok(None),
@@ -130,7 +140,11 @@ mod tests {
     }
 
     fn cut(stream: &[u8], step: usize, limit: usize) -> Vec<Vec<u8>> {
-        let mut cutter = AccessUnitSplitter::new(Codec::H264, limit);
+        cut_of(Codec::H264, stream, step, limit)
+    }
+
+    fn cut_of(codec: Codec, stream: &[u8], step: usize, limit: usize) -> Vec<Vec<u8>> {
+        let mut cutter = AccessUnitSplitter::new(codec, limit);
         let mut found = Vec::new();
         for piece in stream.chunks(step) {
             cutter.push(piece);
@@ -161,6 +175,30 @@ mod tests {
         assert_eq!(cutter.next_unit().unwrap(), Some(&units[0][..]));
         assert!(cutter.next_unit().unwrap().is_none());
         assert_eq!(cutter.finish(), units[1]);
+    }
+
+    /// H.264, 7.4.1.2.3: 14 to 18. A prefix unit (14) comes before each slice, also before the second one of a picture.
+    #[test]
+    fn splitter_begins_units_at_types_that_come_before_a_picture() {
+        let (prefix, reserved) = ([0, 0, 1, 14, 0x60, 1], [0, 0, 1, 16, 1, 1]);
+        let (first, second) = ([0, 0, 1, 0x65, 0x88, 1], [0, 0, 1, 0x65, 0x04, 2]);
+        let end = [0, 0, 1, 12, 0xff, 0x80];
+        let h264 = [
+            [&prefix[..], &first, &prefix, &second].concat(),
+            [&reserved[..], &prefix, &first].concat(),
+            [&prefix[..], &first, &prefix, &second, &end].concat(),
+            [&reserved[..], &[0, 0, 1, 6, 5, 1, 0x80], &first].concat(),
+        ];
+        let slice = [0, 0, 1, 2, 1, 0x80];
+        let hevc = [41, 44, 48, 55].map(|kind| [&[0, 0, 1, kind << 1, 1, 1][..], &slice].concat());
+        // H.265, 7.4.2.4.4: 45 to 47 and 56 to 63 come after a picture.
+        let hevc = [&hevc[..], &[[&slice[..], &[0, 0, 1, 45 << 1, 1, 1, 0, 0, 1, 56 << 1, 1, 1]].concat()]].concat();
+        for (codec, units) in [(Codec::H264, &h264[..]), (Codec::Hevc, &hevc[..])] {
+            let stream = units.concat();
+            for step in 1..=stream.len() {
+                assert_eq!(cut_of(codec, &stream, step, 1000), units, "{codec} in pieces of {step}");
+            }
+        }
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Packet {
         &self.meta
     }
 
-    /// Returns `true` if the packet decodes without the packets before it.
+    /// Returns `true` if a decoder can begin with this packet. That is a key frame, or a recovery point of a stream
+    /// with open GOPs or intra refresh. Pictures after a recovery point may be incomplete at first.
     pub fn is_key(&self) -> bool {
         self.meta.flags.contains(FrameFlags::KEY)
     }

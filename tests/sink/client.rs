@@ -42,7 +42,11 @@ impl Client {
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        Ok(Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() })
+        Ok(Self::of(stream, address))
+    }
+
+    pub fn of(stream: TcpStream, address: SocketAddr) -> Self {
+        Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() }
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> Option<Response> {

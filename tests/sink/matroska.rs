@@ -78,11 +78,143 @@ fn matroska_file_holds_the_stream() {
     }
 }
 
+/// A stream with B-frames, an open GOP every tenth frame in H.265. The packets have the times of ffmpeg.
+fn reordered(folder: &Folder, codec: Codec) -> Option<Vec<Packet>> {
+    reordered_with(folder, codec, "b-pyramid=normal")
+}
+
+/// The same with another parameter of x264.
+fn reordered_with(folder: &Folder, codec: Codec, last: &str) -> Option<Vec<Packet>> {
+    let x264 = format!("keyint=10:scenecut=0:bframes=3:b-adapt=0:{last}");
+    let (encoder, parameters) = match codec {
+        Codec::H264 => ("libx264", ["-x264-params", &x264]),
+        _ => ("libx265", ["-x265-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:open-gop=1:log-level=none"]),
+    };
+    let path = folder.path("b.mp4");
+    let source = format!("testsrc2=size={SIZE}:rate=25");
+    let args = ["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "45", "-pix_fmt", "yuv420p"];
+    clean("ffmpeg", &[&args[..], &["-c:v", encoder], &parameters, &[text(&path)]].concat(), &[])?;
+    let filter = if codec == Codec::H264 { "h264_mp4toannexb" } else { "hevc_mp4toannexb" };
+    let args = ["-v", "error", "-i", text(&path), "-c", "copy", "-bsf:v", filter, "-f", format(codec), "-"];
+    let stream = clean("ffmpeg", &args, &[])?;
+    let times = times(&path)?;
+    let packets = packets(codec, &stream, SIZE);
+    assert_eq!(packets.len(), times.len());
+    Some(packets.iter().zip(&times).map(|(packet, &time)| at(packet, 1000 + time)).collect())
+}
+
+#[test]
+fn writer_keeps_times_of_reordered_packets() {
+    let folder = Folder::new("reordered");
+    for codec in [Codec::H264, Codec::Hevc] {
+        let Some(packets) = reordered(&folder, codec) else { return };
+        let given: Vec<u64> = packets.iter().map(|p| p.meta().timestamp_ns / 1_000_000 - 1000).collect();
+        assert!(given.windows(2).any(|pair| pair[1] < pair[0]), "{codec}: nothing is reordered");
+        let path = folder.path("b.mkv");
+        let mut writer = Writer::create(&path, options()).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        let summary = writer.finish().unwrap();
+        assert_eq!(summary.duration, Duration::from_millis(45 * 40), "{codec}");
+        assert_eq!(times(&path).unwrap(), given, "{codec}");
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(Some(&sums), frame_sums(text(&folder.path("b.mp4")), None, &[]).as_ref(), "{codec}");
+        if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{codec}: {said}");
+        }
+    }
+}
+
+/// Cameras' clocks vary: a key frame may come a little before the time.
+#[test]
+fn rotation_happens_at_key_frames_that_reach_its_duration() {
+    let Some(stream) = stream(Codec::H264, 41, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    for early_ms in [0, 3] {
+        let folder = Folder::new("on-time");
+        let rotation = FileRotation::default().duration(Duration::from_millis(800));
+        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+        let begun = |(i, packet): (usize, &Packet)| {
+            let early_ms = if i % 20 == 0 && i > 0 { early_ms } else { 0 };
+            (recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40 - early_ms)).1 == 1).then_some(i)
+        };
+        // Key frames are 400 ms apart.
+        let begun: Vec<usize> = packets.iter().enumerate().filter_map(begun).collect();
+        assert_eq!(begun, [0, 20, 40], "{early_ms} ms early");
+    }
+}
+
+/// Streams without IDR frames after the first: open GOPs, and intra refresh. Their entry points are recovery points and
+/// CRA pictures.
+#[test]
+fn rotation_happens_at_recovery_points_and_cra_pictures() {
+    for (codec, last, left_out) in
+        [(Codec::H264, "open-gop=1", 1), (Codec::H264, "intra-refresh=1:bframes=0", 9), (Codec::Hevc, "none", 0)]
+    {
+        let folder = Folder::new("entry");
+        let Some(packets) = reordered_with(&folder, codec, last) else { return };
+        let has_idr = |p: &Packet| nal_units(p.bytes()).any(|u| u.data[0] & 31 == 5);
+        assert!(codec == Codec::Hevc || packets[1..].iter().all(|p| !has_idr(p)), "{last}");
+        let rotation = FileRotation::default().duration(Duration::from_millis(800));
+        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+        let mut stored: Vec<Vec<u64>> = Vec::new();
+        for packet in &packets {
+            let (is_stored, is_begun) = recorded(&mut recorder, packet);
+            if is_begun == 1 {
+                stored.push(Vec::new());
+            }
+            if is_stored == 1 {
+                stored.last_mut().unwrap().push(packet.meta().timestamp_ns / 1_000_000);
+            }
+        }
+        assert_eq!(stored.len(), 3, "{codec} {last}");
+        for (i, stored) in stored.iter().enumerate() {
+            let path = folder.path(&format!("r-{:05}.mkv", i + 1));
+            // A frame that is shown before the first one of its file cannot be decoded there.
+            let expected: Vec<u64> = stored.iter().map(|time| time - stored[0]).collect();
+            let Some(times) = times(&path) else { return };
+            assert_eq!(times, expected, "{codec} {last}: file {}", i + 1);
+            // ffmpeg reports references to frames before the file, and leaves frames out until it has recovered.
+            let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+            let Some(out) = program("ffmpeg", &args, &[]) else { return };
+            let shown = String::from_utf8(out.stdout).unwrap().lines().filter(|line| !line.starts_with('#')).count();
+            assert!(shown + left_out >= stored.len(), "{codec} {last}: file {}, {shown} of {stored:?}", i + 1);
+        }
+    }
+}
+
+#[test]
+fn matroska_header_describes_fields_and_formats_of_pixels() {
+    let folder = Folder::new("header");
+    let path = folder.path("a.mkv");
+    let interlaced = ["-x264-params", "keyint=10:interlaced=1"];
+    for (arguments, order, extra) in [
+        (&["-bf", "0"][..], "progressive", 4),
+        // ffprobe takes the order from the SEI of the stream.
+        (&interlaced, "tt", 4),
+        // High 4:4:4 Predictive: profile 244.
+        (&["-pix_fmt", "yuv444p"], "progressive", 4),
+        (&["-profile:v", "main"], "progressive", 0),
+    ] {
+        let Some(stream) = stream_with(Codec::H264, 3, SIZE, arguments) else { return };
+        let packets = packets(Codec::H264, &stream, SIZE);
+        let mut writer = Writer::create(&path, options()).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        writer.finish().unwrap();
+        let asked = "stream=field_order,extradata_size";
+        let args = ["-v", "error", "-show_entries", asked, "-of", "csv=p=0", text(&path)];
+        let Some(about) = clean("ffprobe", &args, &[]) else { return };
+        let sets: usize = packets[0].parameter_sets().unwrap().iter().map(|set| 2 + set.len()).sum();
+        let expected = format!("{order},{}", 7 + sets + extra);
+        assert_eq!(String::from_utf8(about).unwrap().trim(), expected, "{arguments:?}");
+    }
+}
+
 /// The bytes of a packet in a block.
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {
         let kind = u.kind(packet.meta().codec);
-        !kind.is_parameters() && kind != NalKind::Delimiter
+        (packet.is_key() || !kind.is_parameters()) && kind != NalKind::Delimiter
     });
     units.flat_map(|u| [&(u.data.len() as u32).to_be_bytes(), u.data].concat()).collect()
 }
@@ -329,11 +461,42 @@ fn parameter_sets_that_are_not_in_the_header_stay_in_the_stream() {
         assert_eq!(writer.write(&at(packet, i as u64 * 40)).unwrap(), Written::Stored);
     }
     // With another sequence parameter set, it is another stream.
-    assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
+    // Sets that are in force, but not in the packet.
+    let apart = without(&without(&second[0], NalKind::Sps, &second[0]), NalKind::Pps, &second[0]);
+    assert_eq!(writer.write(&apart).unwrap(), Written::OtherStream);
     writer.finish().unwrap();
     let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
     let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+}
+
+/// x265 with `opt-qp-pps`, for example, has another PPS before each key frame.
+#[test]
+fn recorder_keeps_its_file_for_other_picture_parameter_sets() {
+    let folder = Folder::new("pps");
+    for codec in [Codec::H264, Codec::Hevc] {
+        let other = match codec {
+            Codec::H264 => ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"],
+            _ => ["-x265-params", "keyint=10:bframes=0:scenecut=0:log-level=none:cbqpoffs=6"],
+        };
+        let (Some(first), Some(second)) = (stream(codec, 15, SIZE), stream_with(codec, 10, SIZE, &other)) else {
+            return;
+        };
+        let all = [&first, &second, &first].map(|stream| packets(codec, stream, SIZE));
+        let sets = |i: usize, kind| all[i][0].parameter_sets().unwrap().of(kind).next().unwrap().to_vec();
+        assert_eq!(sets(0, NalKind::Sps), sets(1, NalKind::Sps));
+        assert_ne!(sets(0, NalKind::Pps), sets(1, NalKind::Pps));
+        let mut recorder =
+            Recorder::new(folder.path(&format!("{codec}.mkv")), options(), FileRotation::default()).unwrap();
+        for (i, packet) in all.iter().flatten().enumerate() {
+            assert_eq!(recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40)).0, 1);
+        }
+        assert_eq!(recorder.stats().files, 1, "{codec}");
+        let (path, _) = files(recorder).remove(0).unwrap();
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        let stream = [&first[..], &second, &first].concat();
+        assert_eq!(Some(sums), frame_sums("-", Some(format(codec)), &stream), "{codec}");
+    }
 }
 
 fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {
@@ -354,7 +517,7 @@ fn damaged(packet: &Packet) -> Packet {
 fn times(path: &Path) -> Option<Vec<u64>> {
     let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
     let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
-    Some(text.lines().map(|l| (l.parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
+    Some(text.lines().map(|l| (l.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
 }
 
 #[test]
@@ -374,18 +537,21 @@ fn rotation_begins_no_file_with_a_damaged_key_frame() {
 }
 
 #[test]
-fn timestamps_never_go_back_and_may_jump_ahead() {
+fn timestamps_continue_where_clocks_go_back_and_may_jump_ahead() {
     let folder = Folder::new("times");
     let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    // A varying rate, a pause of 30 hours, and a source that restarts.
+    // A varying rate, a pause of 30 hours, a source that restarts, and a clock that is set back by 300 ms.
     let told = |i: u64| match i {
         0..=9 => 5000 + i * i * 10,
         10..=19 => 5000 + 108_000_000 + i * 33,
-        _ => 6000 + i * 40,
+        20..=24 => 6000 + i * 40,
+        _ => 5700 + i * 40,
     };
     let packets: Vec<Packet> = (0..).zip(&packets).map(|(i, p)| at(p, told(i))).collect();
-    let expected: Vec<u64> = (0..30).map(|i| told(i.min(19)) - 5000).collect();
+    // Times go on from the last one, a step later.
+    let expected: Vec<u64> = (0..30).map(|i| if i < 20 { told(i) } else { told(19) + 33 + (i - 20) * 40 }).collect();
+    let expected: Vec<u64> = expected.iter().map(|ms| ms - 5000).collect();
     for options in
         [WriterOptions::default(), options(), WriterOptions::default().interval(FrameInterval::from_fps(2_000_000_000))]
     {
@@ -403,7 +569,7 @@ fn timestamps_never_go_back_and_may_jump_ahead() {
         }
     }
     // A recording has one file for each start of the source, from its first key frame on.
-    let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
+    let back = [&packets[..15], &[at(&packets[15], 6500)], &packets[20..]].concat();
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default()).unwrap();
     let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();

@@ -236,6 +236,19 @@ fn parameter_sets_come_first_for_a_new_destination() {
     assert_eq!(kinds(&one), [5]);
 }
 
+/// Receivers of cameras' H.265 that cannot read aggregation packets (type 48) are common.
+#[test]
+fn parameter_sets_of_h265_are_sent_as_single_units() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::Hevc, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let units = [[32 << 1, 1, 7], [33 << 1, 1, 8], [34 << 1, 1, 9], [19 << 1, 1, 0x80]];
+    let bytes: Vec<u8> = units.iter().flat_map(|u| [&[0, 0, 0, 1][..], u].concat()).collect();
+    send(&mut sender, &Packet::new(PacketMeta::new(Codec::Hevc, SIZE, 0, 0), bytes, None));
+    let payloads: Vec<Vec<u8>> = received(&rtp).into_iter().map(|g| g.4).collect();
+    assert_eq!(payloads, units);
+}
+
 #[test]
 fn parameter_sets_between_key_frames_keep_their_place() {
     let (rtp, _rtcp, to) = receiver();
@@ -261,6 +274,19 @@ fn parameter_sets_come_again_after_a_frame_s_own_set() {
     send(&mut sender, &key(2));
     send(&mut sender, &key(3));
     assert_eq!(kinds(&rtp), [7, 8, 5, 8, 1, 7, 8, 5, 5]);
+}
+
+#[test]
+fn destination_joins_at_recovery_points() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let sets = Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None).parameter_sets().cloned();
+    sender.add(to).unwrap();
+    let recovery = [0, 0, 0, 1, 6, 6, 1, 0xc4, 0x80];
+    for bytes in [&NEXT[..], &[&recovery[..], &NEXT].concat(), &NEXT] {
+        send(&mut sender, &Packet::new(meta(1), bytes, sets.clone()));
+    }
+    assert_eq!(kinds(&rtp), [7, 8, 6, 1, 1]);
 }
 
 #[test]

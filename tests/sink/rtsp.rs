@@ -181,6 +181,30 @@ fn request_for_something_unknown_gets_its_status() {
 }
 
 #[test]
+fn request_may_have_all_forms_of_rfc_2326() {
+    let node = Node::plain(Vec::new());
+    let mut c = node.client();
+    for (path, ends) in [
+        ("/live", "\r\n"),
+        ("/live", "\n"),
+        ("/live", "\r"),
+        ("/l%69v%65", "\r\n"),
+        ("//live", "\r\n"),
+        ("/live//video", "\r\n"),
+    ] {
+        let request = format!("DESCRIBE {} RTSP/1.0{ends}CSeq:{ends} 7{ends}{ends}", node.url(path));
+        let response = c.raw(request.as_bytes()).unwrap();
+        assert_eq!((response.status, response.header("CSeq")), (200, "7"), "{path} {ends:?}");
+    }
+    let setup = c.setup("RTP/AVP;client_port=47002-47003");
+    assert!(setup.status == 200 && setup.header("Transport").starts_with("RTP/AVP;unicast;client_port=47002-47003"));
+    let end = |session: &str| format!("TEARDOWN * RTSP/1.0\r\nCSeq: 8\r\nSession: {session}\r\n\r\n");
+    assert_eq!(c.raw(end("1").as_bytes()).unwrap().status, 454);
+    assert_eq!(c.raw(end(&setup.session()).as_bytes()).unwrap().status, 200);
+    assert!(node.stop().1.is_empty());
+}
+
+#[test]
 fn user_without_password_sees_nothing() {
     let builder = Server::builder(HOST).user("eve", "s3cret").user("bob", "other");
     let node = Node::start(builder.clone(), MountOptions::default(), Vec::new());
@@ -219,6 +243,48 @@ fn user_without_password_sees_nothing() {
     assert!(node.stop().0.unauthorized >= 6);
     let node = Node::start(builder.allow_basic(), MountOptions::default(), Vec::new());
     assert_eq!(node.client().ask("DESCRIBE", "/live", basic).status, 200);
+}
+
+/// What clients hash, by their sources and reports: the header's URI, not the request's.
+#[test]
+fn user_logs_in_with_the_digest_of_every_client() {
+    let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    let challenge = c.ask("DESCRIBE", "/live", "").header("WWW-Authenticate").to_owned();
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().trim_end_matches('"').to_owned();
+    let host = format!("rtsp://{}", node.address);
+    let hash = |text: &str| format!("{:x}", md5::compute(text));
+    let header = |method: &str, uri: &str, qop: bool| {
+        let (secret, asked) = (hash("eve:framelease:s3cret"), hash(&format!("{method}:{uri}")));
+        let (inner, more) = match qop {
+            true => ("00000001:abcd:auth:", ", qop=auth, nc=00000001, cnonce=\"abcd\""),
+            false => ("", ""),
+        };
+        let response = hash(&format!("{secret}:{nonce}:{inner}{asked}"));
+        let fields = format!("username=\"eve\", realm=\"framelease\", nonce=\"{nonce}\", uri=\"{uri}\"");
+        format!("Authorization: Digest {fields}, response=\"{response}\"{more}\r\n")
+    };
+    let base = format!("{host}/live/");
+    // live555: the Content-Base of the answer to DESCRIBE, for every request.
+    assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", &format!("{host}/live"), false)).status, 200);
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+    let setup = c.ask("SETUP", "/live/video", &format!("{transport}{}", header("SETUP", &base, false)));
+    assert_eq!(setup.status, 200, "{setup:?}");
+    let session = format!("Session: {}\r\n", setup.session());
+    for method in ["PLAY", "GET_PARAMETER", "TEARDOWN"] {
+        let played = c.ask(method, "/live/", &format!("{session}{}", header(method, &base, false)));
+        assert_eq!(played.status, 200, "{method}");
+    }
+    // Others: a path alone, and a quality of protection that was not asked for.
+    for (uri, qop) in [("/live", false), (&base[..], true), (&format!("{host}/live")[..], true)] {
+        assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", uri, qop)).status, 200, "{uri} {qop}");
+    }
+    let userinfo = format!("DESCRIBE rtsp://eve:s3cret@{}/live RTSP/1.0\r\nCSeq: 1\r\n", node.address);
+    let request = format!("{userinfo}{}\r\n", header("DESCRIBE", &format!("{host}/live"), false));
+    assert_eq!(c.raw(request.as_bytes()).unwrap().status, 200);
+    for uri in ["/other", "", &format!("{host}/")] {
+        assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", uri, false)).status, 401, "{uri}");
+    }
 }
 
 #[test]
@@ -287,6 +353,22 @@ fn session_timeout_restarts_with_any_request() {
     assert_eq!(node.stop().0.expired, 0);
 }
 
+#[test]
+fn session_timeout_restarts_with_requests_that_name_no_session() {
+    let timeout = Duration::from_secs(1);
+    let node = Node::start(Server::builder(HOST).session_timeout(timeout), MountOptions::default(), Vec::new());
+    for transport in ["RTP/AVP/TCP", "RTP/AVP;unicast;client_port=47000-47001"] {
+        let mut c = node.client();
+        let session = format!("Session: {}\r\n", c.setup(transport).session());
+        for method in ["OPTIONS", "GET_PARAMETER"].repeat(3) {
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(c.ask(method, "/live", "").status, 200);
+        }
+        assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200, "{transport}");
+    }
+    assert_eq!(node.stop().0.expired, 0);
+}
+
 /// A link-local address, if this host has one.
 fn link_local() -> Option<SocketAddr> {
     let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
@@ -352,6 +434,51 @@ fn describe_has_the_track_of_any_path() {
 }
 
 #[test]
+fn describe_waits_for_parameter_sets_but_not_forever() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    server.mount("/silent", Codec::Hevc, MountOptions::default()).unwrap();
+    let address = server.local_addr().unwrap();
+    let (mut c, mut other) = (Client::connect(address), Client::connect(address));
+    let serve = |server: &mut Server, time: Duration| {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let _ = server.recv(left).unwrap();
+        }
+    };
+    // The second request waits for the first.
+    c.say("DESCRIBE", "/live", "");
+    c.say("OPTIONS", "/live", "");
+    other.say("OPTIONS", "/live", "");
+    serve(&mut server, Duration::from_millis(100));
+    assert_eq!(other.response().unwrap().status, 200, "other clients do not wait");
+    c.stream.set_nonblocking(true).unwrap();
+    assert!(c.stream.peek(&mut [0]).is_err());
+    c.stream.set_nonblocking(false).unwrap();
+    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
+    let bytes = [0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
+    server.submit(live, &Packet::new(meta, bytes, None)).unwrap();
+    serve(&mut server, Duration::from_millis(20));
+    let about = c.response().unwrap();
+    assert!(about.status == 200 && about.body.contains("sprop-parameter-sets=Z0LAHg==,aM4="), "{about:?}");
+    assert!(c.response().unwrap().header("Public").contains("PLAY"));
+    // A stream without packets is described after a while, and then at once.
+    for wait in [Duration::from_secs(3), Duration::from_millis(20)] {
+        c.say("DESCRIBE", "/silent", "");
+        serve(&mut server, wait);
+        let about = c.response().unwrap();
+        assert!(about.status == 200 && about.body.contains("H265/90000"), "{about:?}");
+    }
+    // A client that floods the server meanwhile is disconnected.
+    server.mount("/flood", Codec::H264, MountOptions::default()).unwrap();
+    c.say("DESCRIBE", "/flood", "");
+    let _ = c.stream.write_all(&[b'x'; 40_000]);
+    serve(&mut server, Duration::from_millis(200));
+    assert_eq!(c.response().unwrap().status, 413);
+    assert_eq!(server.stats().requests, 5);
+}
+
+#[test]
 fn setup_again_keeps_the_channel_and_sends_no_bye() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
@@ -378,6 +505,16 @@ fn request_that_is_invalid_ends_only_its_connection() {
     let setup = good.setup("RTP/AVP/TCP;interleaved=0-1");
     let session = format!("Session: {}\r\n", setup.session());
     good.ask("PLAY", "/live", &session);
+    // It reads all the time, because frames that wait for a second are dropped.
+    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let ends = std::sync::Arc::clone(&is_over);
+    let reader = std::thread::spawn(move || {
+        let mut packets = Vec::new();
+        while !ends.load(Ordering::Relaxed) {
+            packets.extend(good.read_packets(50));
+        }
+        (good, packets)
+    });
     let huge = format!("OPTIONS * RTSP/1.0\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(500));
     for (bytes, status) in [
@@ -411,8 +548,10 @@ fn request_that_is_invalid_ends_only_its_connection() {
     }
     assert!(turned_away > 900, "{turned_away}");
     // The first client lost nothing.
-    let sequences: Vec<u16> = good.read_packets(300).iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
-    assert!(sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
+    is_over.store(true, Ordering::Relaxed);
+    let (mut good, packets) = reader.join().unwrap();
+    let sequences: Vec<u16> = packets.iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
+    assert!(sequences.len() >= 300 && sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
     assert_eq!(good.ask("TEARDOWN", "/live", &session).status, 200);
     let (stats, _) = node.stop();
     assert!(stats.malformed >= 7 && stats.refused > 900, "{stats:?}");
@@ -486,6 +625,82 @@ fn client_that_does_not_read_loses_its_own_frames_only() {
     let clients: Vec<ClientStats> = server.clients().collect();
     assert_eq!((clients.len(), clients[0].sent.dropped, server.stats().expired), (1, 0, 1));
     drop(stuck);
+}
+
+/// A connection with a small receive buffer.
+fn connect_narrow(address: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{
+        connect, setsockopt, socket, sockopt::RcvBuf, AddressFamily, SockFlag, SockType, SockaddrStorage,
+    };
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&socket, RcvBuf, &16_384).unwrap();
+    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+#[test]
+fn client_that_reads_slowly_gets_no_old_frames() {
+    const FRAMES: u64 = 600;
+    const BYTES: usize = 4000;
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let address = server.local_addr().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let sent = std::sync::atomic::AtomicU64::new(0);
+    let mut oldest = 0;
+    let mut got = Vec::new();
+    let clients: Vec<ClientStats> = std::thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let mut is_joined = false;
+            while sent.load(Ordering::Relaxed) < FRAMES {
+                let i = sent.load(Ordering::Relaxed);
+                if is_joined {
+                    let head: &[u8] = match i % 25 {
+                        0 => &[0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65],
+                        _ => &[0, 0, 1, 0x41],
+                    };
+                    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, i, (i + 1) * FRAME_NS);
+                    server.submit(live, &Packet::new(meta, [head, &[0x88; BYTES]].concat(), None)).unwrap();
+                    sent.store(i + 1, Ordering::Relaxed);
+                }
+                let next = Instant::now() + Duration::from_millis(10);
+                while let Some(left) = next.checked_duration_since(Instant::now()) {
+                    let event = server.recv(left).unwrap();
+                    is_joined |= matches!(event, Received::Item(ServerEvent::Joined(..)));
+                }
+            }
+            server.clients().collect()
+        });
+        let mut c = Client::of(connect_narrow(address), address);
+        let session = c.setup("RTP/AVP/TCP").session();
+        assert_eq!(c.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+        let (mut bytes, mut first) = (0, None);
+        loop {
+            // A fifth of the rate.
+            let now = sent.load(Ordering::Relaxed);
+            if now >= FRAMES {
+                break;
+            }
+            if bytes >= now as usize * BYTES / 5 {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            for packet in c.read_packets(1) {
+                bytes += packet.len();
+                let time = u32::from_be_bytes(packet[4..8].try_into().unwrap());
+                let frame = u64::from(time.wrapping_sub(*first.get_or_insert(time)) / 3600);
+                oldest = oldest.max(now.saturating_sub(frame));
+                got.push(frame);
+            }
+        }
+        server.join().unwrap()
+    });
+    // A frame may wait for a second, which is 100 frames, then in the kernel's buffers.
+    assert!(oldest < 200, "{oldest} frames late, {} packets", got.len());
+    got.dedup();
+    assert!(got.len() > 30 && got.last().is_some_and(|&last| last > FRAMES - 200), "{got:?}");
+    assert!(clients[0].sent.dropped > 200 && clients[0].sent.frames < 400, "{clients:?}");
 }
 
 /// One visit of a client: it may send anything, and leaves in one of several ways.

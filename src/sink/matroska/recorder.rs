@@ -25,7 +25,7 @@ use crate::sys::wait;
 pub struct FileRotation {
     /// The size of a file in bytes.
     pub bytes: Option<u64>,
-    /// The duration of a file.
+    /// The duration of a file. A key frame that comes less than half a frame interval earlier also ends the file.
     pub duration: Option<Duration>,
 }
 
@@ -40,9 +40,10 @@ impl FileRotation {
         Self { duration: Some(duration), ..self }
     }
 
-    fn is_due(self, writer: &Writer) -> bool {
-        self.bytes.is_some_and(|most| writer.bytes() >= most)
-            || self.duration.is_some_and(|most| writer.duration() >= most)
+    /// Returns `true` if the file has reached a limit, or reaches its duration with the packet that comes next.
+    fn is_due(self, writer: &Writer, next: Option<&Packet>) -> bool {
+        let duration = || next.map_or(writer.duration(), |packet| writer.duration_before(packet));
+        self.bytes.is_some_and(|most| writer.bytes() >= most) || self.duration.is_some_and(|most| duration() >= most)
     }
 }
 
@@ -87,7 +88,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// restarted, and after an error. Each file begins with a key frame that is not damaged
 /// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file: it skips
 /// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
-/// number again.
+/// number again. Frames of an open GOP that need frames of two files are lost between these files.
 ///
 /// If `path` is a pipe or a device, the recorder writes one live stream to it. The recorder then adds no number to the
 /// path, and a [`FileRotation`] does not divide the stream.
@@ -183,7 +184,7 @@ impl Recorder {
     /// Force a key frame then. For a second after an error this method returns `false`, so that a full disk does not
     /// cause key frames all the time. A key frame that comes earlier also begins a file.
     pub fn awaits_key(&self) -> bool {
-        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
+        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer, None));
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
     }
 
@@ -196,13 +197,13 @@ impl Recorder {
         }
     }
 
-    fn is_due(&self, writer: &Writer) -> bool {
-        !self.is_pipe && self.rotation.is_due(writer)
+    fn is_due(&self, writer: &Writer, next: Option<&Packet>) -> bool {
+        !self.is_pipe && self.rotation.is_due(writer, next)
     }
 
     fn write(&mut self, packet: &Packet) -> Result<bool> {
         let begins = begins_file(packet);
-        let is_due = self.now.as_ref().is_some_and(|(_, writer)| self.is_due(writer));
+        let is_due = self.now.as_ref().is_some_and(|(_, writer)| self.is_due(writer, Some(packet)));
         if let Some((_, writer)) = &mut self.now {
             if !begins || !(writer.is_behind(packet) || is_due) {
                 match writer.write(packet)? {

@@ -8,19 +8,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::private;
+use super::codec::{is_progressive, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::{AdvancingTime, Packet};
+use crate::frame::{AdvancingTime, FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
 
 /// The shortest time between two entries of the index.
 const CUE_MS: u64 = 250;
 /// The age at which a cluster ends without a key frame.
 const CLUSTER_MS: u64 = 5000;
+/// The most frames that an open GOP shows before its first one: as many as a decoder reorders.
+const MOST_LEADING: u32 = 16;
+/// The longest distance of a packet to the one before, where the source's clock has gone back.
+const LONGEST_STEP_MS: u64 = 1000;
+/// How much earlier than its duration a file ends at most.
+const MOST_EARLY: Duration = Duration::from_millis(50);
 /// The bytes reserved for the seek head: its own header and three entries of 21 bytes.
 const SEEK_HEAD_BYTES: usize = 68;
 const DURATION_BYTES: usize = 11;
@@ -87,11 +93,11 @@ impl WriterOptions {
 pub enum Written {
     /// The packet is in the file.
     Stored,
-    /// The packet was not written, because it is empty, or because the file still waits for its first undamaged key
-    /// frame.
+    /// The packet was not written, because it is empty, because the file still waits for its first undamaged key frame,
+    /// or because it is shown before that frame. Such a frame of an open GOP needs frames before the file.
     Skipped,
     /// The packet was not written, because its codec, size or parameter sets differ from those of the file. The packet
-    /// needs another file.
+    /// needs another file. Other picture parameter sets (PPS) need none if the packet contains them.
     OtherStream,
 }
 
@@ -112,6 +118,8 @@ struct Track {
     codec: Codec,
     size: Size,
     parameters: Option<Arc<ParameterSets>>,
+    /// The sets in force: the header's, or others that came in a block.
+    latest: Option<Arc<ParameterSets>>,
     first_ns: u64,
 }
 
@@ -119,6 +127,8 @@ struct Cluster {
     /// The position of the cluster's size.
     size_at: u64,
     time_ms: u64,
+    /// The earliest time of a block: that of the latest block in the clusters before, if an i16 can express it.
+    floor_ms: u64,
     /// It begins with an intact key frame.
     has_key: bool,
 }
@@ -126,10 +136,13 @@ struct Cluster {
 /// Writes packets to a Matroska file or stream. The first key frame writes the header.
 ///
 /// For H.264 and H.265, lengths replace the start codes, and the first key frame's parameter sets go into the header.
-/// Later parameter sets are left out if they equal those in the header. After a different set has appeared, all sets
-/// are kept. Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets
-/// the time of the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored
-/// as it is, but it does not begin a file.
+/// Parameter sets between key frames are left out if they equal those in the header, until a different set has
+/// appeared. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but it does
+/// not begin a file.
+///
+/// Timestamps are milliseconds since the first frame. Packets come in the order of decoding, so the times of a stream
+/// with B-frames go back between key frames. A packet that is earlier than its cluster permits means that the source's
+/// clock has gone back: this packet follows the latest one, and later packets keep their distance to it.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -167,10 +180,16 @@ pub struct Writer {
     cluster: Option<Cluster>,
     /// For each key frame: its time, and its cluster's position in the segment.
     cues: Vec<(u64, u64)>,
+    /// The latest time of all packets, and the step to it from the one before.
     last_ms: u64,
+    step_ms: u64,
+    /// Packets that are shown before the first one.
+    leading: u32,
     /// The latest timestamp of all packets.
     last_ns: u64,
     time: AdvancingTime,
+    /// By how much the source's clock has gone back.
+    shift_ns: u64,
     packets: u64,
     /// The output ends with half an element: a stream, or a file that could not be cut.
     is_broken: bool,
@@ -245,8 +264,11 @@ impl Writer {
             cluster: None,
             cues: Vec::new(),
             last_ms: 0,
+            step_ms: 1,
+            leading: 0,
             last_ns: 0,
             time: AdvancingTime::default(),
+            shift_ns: 0,
             packets: 0,
             is_broken: false,
         }
@@ -257,9 +279,18 @@ impl Writer {
         self.end
     }
 
-    /// Returns the time between the first and the last packet.
+    /// Returns the time between the first and the latest packet.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
+    }
+
+    /// Returns the duration of a file that ends before this packet. Timestamps vary, so it is rounded up by half the
+    /// time since the packet before.
+    pub(super) fn duration_before(&self, packet: &Packet) -> Duration {
+        let first_ns = self.track.as_ref().map_or(0, |track| track.first_ns);
+        let time_ns = packet.meta().timestamp_ns.saturating_add(self.shift_ns).saturating_sub(first_ns);
+        let time = Duration::from_nanos(time_ns);
+        time.saturating_add((time.saturating_sub(self.duration()) / 2).min(MOST_EARLY))
     }
 
     /// Returns `true` if the packet is older than a packet in the file, which cannot express its time.
@@ -291,13 +322,18 @@ impl Writer {
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
-        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
-        let time_ms = (time_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
+        let is_leading = self.packets > 0 && self.last_ms == 0 && packet.meta().timestamp_ns < first_ns;
+        if is_leading && self.leading < MOST_LEADING {
+            self.leading += 1;
+            return Ok(Written::Skipped);
+        }
+        let time_ms = self.time_ms(packet, first_ns);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         // In Motion JPEG, each frame is a key frame. Those that the index leaves out begin no cluster.
         let lasts = |c: &&Cluster| match packet.is_key() {
             true => c.has_key && time_ms < c.time_ms + CUE_MS,
-            false => time_ms < c.time_ms + CLUSTER_MS,
+            // The times of clusters never go back.
+            false => time_ms < c.time_ms + CLUSTER_MS || time_ms <= self.last_ms,
         };
         let fits = self.cluster.as_ref().filter(lasts).and_then(relative);
         let relative = match fits {
@@ -311,10 +347,33 @@ impl Writer {
             }
         };
         self.block(packet, relative)?;
-        self.last_ms = time_ms;
+        if let Some(track) = self.track.as_mut().filter(|_| packet.carries_parameters()) {
+            track.latest = packet.parameter_sets().cloned();
+        }
+        if time_ms > self.last_ms {
+            self.step_ms = (time_ms - self.last_ms).min(LONGEST_STEP_MS);
+            self.last_ms = time_ms;
+        }
         self.last_ns = self.last_ns.max(packet.meta().timestamp_ns);
         self.packets += 1;
         Ok(Written::Stored)
+    }
+
+    /// Returns the time of a packet in the file.
+    fn time_ms(&mut self, packet: &Packet, first_ns: u64) -> u64 {
+        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
+        let time_ms = |shift_ns: u64| {
+            let since_ns = time_ns.saturating_add(shift_ns).checked_sub(first_ns)?;
+            Some(since_ns.saturating_add(500_000) / 1_000_000)
+        };
+        // No frame is shown after a key frame and decoded before it.
+        let cluster = self.cluster.as_ref().filter(|_| !packet.is_key());
+        let floor_ms = cluster.map_or(self.last_ms, |c| c.floor_ms);
+        time_ms(self.shift_ns).filter(|&ms| ms >= floor_ms).unwrap_or_else(|| {
+            let next_ns = (self.last_ms + self.step_ms).saturating_mul(1_000_000).saturating_add(first_ns);
+            self.shift_ns = next_ns.saturating_sub(time_ns);
+            time_ms(self.shift_ns).unwrap_or(self.last_ms).max(self.last_ms)
+        })
     }
 
     /// Writes a SimpleBlock: track, time, flags, and the picture.
@@ -326,8 +385,9 @@ impl Writer {
             let is_other = |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit);
             self.has_other_sets = nal_units(packet.bytes()).any(is_other);
         }
-        // After a different set, a repeated set of the header may be needed to put it in force again.
-        let keeps_sets = self.has_other_sets;
+        // A repeated set of the header puts it in force again after a different set. That set may also come later in
+        // the file: decoders keep it when a player seeks back.
+        let keeps_sets = self.has_other_sets || packet.is_key();
         let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
             // Delimiters are not needed with lengths.
@@ -405,7 +465,13 @@ impl Writer {
             entry = entry.number(0x23_e383, nanos);
         }
         let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
-        video = video.number(0x9a, 2); // progressive
+        // Interlaced, with the order of the fields, or progressive. Without the element, it is unknown.
+        if meta.flags.contains(FrameFlags::INTERLACED) {
+            let order = if meta.flags.contains(FrameFlags::BOTTOM_FIRST) { 6 } else { 1 };
+            video = video.number(0x9a, 1).number(0x9d, order);
+        } else if packet.parameter_sets().map_or(true, |sets| is_progressive(sets)) {
+            video = video.number(0x9a, 2);
+        }
         if let Some(colors) = self.options.colorimetry {
             video = video.master(0x55b0, color(colors));
         }
@@ -447,6 +513,7 @@ impl Writer {
             codec: meta.codec,
             size: meta.size,
             parameters: packet.parameter_sets().cloned(),
+            latest: packet.parameter_sets().cloned(),
             first_ns: meta.timestamp_ns,
         });
         Ok(())
@@ -458,7 +525,8 @@ impl Writer {
         head.extend_from_slice(&UNKNOWN_SIZE);
         head.extend(Elements::default().number(0xe7, time_ms).0);
         self.append(std::iter::once(&head[..]))?;
-        self.cluster = Some(Cluster { size_at: at + 4, time_ms, has_key });
+        let floor_ms = self.last_ms.max(time_ms.saturating_sub(i16::MIN.unsigned_abs().into()));
+        self.cluster = Some(Cluster { size_at: at + 4, time_ms, floor_ms, has_key });
         Ok(())
     }
 
@@ -546,8 +614,13 @@ pub(super) fn begins_file(packet: &Packet) -> bool {
 impl Track {
     fn is_of(&self, packet: &Packet) -> bool {
         let same = |a: &Arc<ParameterSets>, b: &Arc<ParameterSets>| Arc::ptr_eq(a, b) || a == b;
-        let sets = match (&self.parameters, packet.parameter_sets()) {
-            (Some(a), Some(b)) => same(a, b),
+        // The sets of the sequence describe the track. Others may change, if the block has them.
+        let of_sequence = |sets: &ParameterSets| {
+            let kinds = [NalKind::Vps, NalKind::Sps];
+            kinds.map(|kind| sets.of(kind).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        };
+        let sets = match (&self.latest, packet.parameter_sets()) {
+            (Some(a), Some(b)) => same(a, b) || packet.carries_parameters() && of_sequence(a) == of_sequence(b),
             // A new stream is unknown before its first key frame.
             (Some(_), None) => false,
             (None, _) => true,

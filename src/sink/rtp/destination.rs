@@ -158,6 +158,16 @@ impl Destination {
         if self.is_paused {
             return JoinState::Not;
         }
+        let dropped = match &self.transport {
+            Transport::Tcp(out, channel) => out.take_dropped(*channel) as u64,
+            Transport::Udp(_) => 0,
+        };
+        if dropped > 0 {
+            // They counted as sent when they were kept.
+            self.stats.frames = self.stats.frames.saturating_sub(dropped);
+            self.stats.dropped += dropped - 1;
+            self.lose(Errno::ETIMEDOUT);
+        }
         let begins = self.awaits_key;
         if begins && !packet.can_begin() {
             // Frames before the first key frame are not counted as dropped.

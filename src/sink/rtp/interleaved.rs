@@ -1,10 +1,12 @@
 //! RTP and RTCP packets in a TCP connection, between RTSP messages (RFC 2326, 10.12).
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{sendmsg, MsgFlags};
@@ -17,15 +19,34 @@ use crate::sys::udp::{Datagram, MOST};
 const MESSAGE_ROOM: usize = 1 << 16;
 /// Bytes before a packet: `$`, channel, length.
 const FRAME_BYTES: usize = 4;
+/// How long a frame may wait until its first byte is sent.
+const MOST_AGE: Duration = Duration::from_secs(1);
+
+/// A frame of the stream on a channel, by its RTP timestamp.
+type FrameId = (u8, u32);
+
+/// Bytes that wait: packets of one frame, or messages and reports.
+struct Part {
+    bytes: usize,
+    frame: Option<FrameId>,
+    since: Instant,
+}
 
 /// The output of a connection, which RTSP messages and packets share. Copies the bytes that the kernel does not take at
-/// once, up to a limit.
+/// once, up to a limit. Drops frames that have waited too long.
 #[derive(Clone)]
 pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
 
 struct State {
     stream: Arc<TcpStream>,
     waiting: Vec<u8>,
+    /// What the waiting bytes are, in their order.
+    parts: VecDeque<Part>,
+    /// The frame of the last byte of a frame that was sent. The rest of it is not dropped, so that a frame that takes
+    /// long arrives.
+    begun: Option<FrameId>,
+    /// Frames that were dropped, until [`Outbox::take_dropped`].
+    dropped: Vec<FrameId>,
     limit_bytes: usize,
     failed: Option<Errno>,
 }
@@ -50,12 +71,63 @@ impl State {
             return Err(e);
         }
         if !self.waiting.is_empty() {
+            self.drop_old();
             let waiting = std::mem::take(&mut self.waiting);
             let sent = self.send(&[IoSlice::new(&waiting)]);
             self.waiting = waiting;
-            self.waiting.drain(..sent?);
+            let sent = sent?;
+            self.waiting.drain(..sent);
+            self.note_sent(sent);
         }
         Ok(())
+    }
+
+    /// Notes that the first of the waiting bytes were sent.
+    fn note_sent(&mut self, sent: usize) {
+        let mut left = sent;
+        while let Some(part) = self.parts.front_mut().filter(|_| left > 0) {
+            let bytes = left.min(part.bytes);
+            (part.bytes, left) = (part.bytes - bytes, left - bytes);
+            self.begun = part.frame.or(self.begun);
+            if part.bytes == 0 {
+                self.parts.pop_front();
+            }
+        }
+    }
+
+    /// Drops all frames that wait and were not begun, if one has waited too long.
+    fn drop_old(&mut self) {
+        let begun = self.begun;
+        let waits = |part: &&Part| part.frame.is_some() && part.frame != begun;
+        if !self.parts.iter().find(waits).is_some_and(|part| part.since.elapsed() > MOST_AGE) {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut rest = &waiting[..];
+        for part in std::mem::take(&mut self.parts) {
+            let (bytes, more) = rest.split_at(part.bytes.min(rest.len()));
+            rest = more;
+            match part.frame.filter(|_| waits(&&part)) {
+                Some(frame) if self.dropped.contains(&frame) => {}
+                Some(frame) => self.dropped.push(frame),
+                None => {
+                    self.waiting.extend_from_slice(bytes);
+                    self.parts.push_back(part);
+                }
+            }
+        }
+    }
+
+    /// Appends bytes.
+    fn keep(&mut self, bytes: &[u8], frame: Option<FrameId>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.waiting.extend_from_slice(bytes);
+        match self.parts.back_mut().filter(|part| part.frame == frame) {
+            Some(part) => part.bytes += bytes.len(),
+            None => self.parts.push_back(Part { bytes: bytes.len(), frame, since: Instant::now() }),
+        }
     }
 
     fn has_room(&self, bytes: usize, spare: usize) -> bool {
@@ -65,7 +137,15 @@ impl State {
 
 impl Outbox {
     pub(in crate::sink) fn new(stream: Arc<TcpStream>, limit_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { stream, waiting: Vec::new(), limit_bytes, failed: None })))
+        Self(Arc::new(Mutex::new(State {
+            stream,
+            waiting: Vec::new(),
+            parts: VecDeque::new(),
+            begun: None,
+            dropped: Vec::new(),
+            limit_bytes,
+            failed: None,
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,8 +178,16 @@ impl Outbox {
             true => state.send(&[IoSlice::new(bytes)]).map_err(|e| Error::os("sendmsg", e))?,
             false => 0,
         };
-        state.waiting.extend_from_slice(&bytes[sent..]);
+        state.keep(&bytes[sent..], None);
         Ok(())
+    }
+
+    /// Returns how many frames of a channel were dropped since the last call, because they had waited too long.
+    pub(super) fn take_dropped(&self, channel: u8) -> usize {
+        let mut state = self.lock();
+        let before = state.dropped.len();
+        state.dropped.retain(|(of, _)| *of != channel);
+        before - state.dropped.len()
     }
 
     /// Sends packets on a channel. Returns how many were sent or kept, always whole packets: after half a packet, the
@@ -125,13 +213,17 @@ impl Outbox {
         let mut count = 0;
         for (frame, datagram) in frames.iter().zip(datagrams) {
             let whole = FRAME_BYTES + bytes(datagram);
+            let id = frame_id(channel, datagram[0]);
+            if left > 0 {
+                state.begun = id.or(state.begun);
+            }
             if left < whole {
                 if left == 0 && !state.has_room(whole, 0) {
                     break;
                 }
                 for piece in [&frame[..], datagram[0], datagram[1]] {
                     let skipped = left.min(piece.len());
-                    state.waiting.extend_from_slice(&piece[skipped..]);
+                    state.keep(&piece[skipped..], id);
                     left -= skipped;
                 }
             } else {
@@ -145,6 +237,13 @@ impl Outbox {
             Ok(count)
         }
     }
+}
+
+/// Returns the frame of a packet, by its header. `None` for RTCP (RFC 5761, 4).
+fn frame_id(channel: u8, header: &[u8]) -> Option<FrameId> {
+    let kind = *header.get(1)?;
+    let timestamp = u32::from_be_bytes(header.get(4..8)?.try_into().ok()?);
+    (!(192..224).contains(&kind)).then_some((channel, timestamp))
 }
 
 impl fmt::Debug for Outbox {

@@ -4,6 +4,9 @@
 //! (`UDP_SEGMENT`, or `sendmmsg`) sends many datagrams. A [`Sender`] is a [`Station`](crate::Station) without a thread.
 //! Its descriptor becomes readable when more datagrams are due.
 //!
+//! H.264 and H.265 go by RFC 6184 and RFC 7798. NAL units of types that the standards leave unspecified are not sent,
+//! because RTP uses these types itself.
+//!
 //! JPEG goes by RFC 2435, with the tables of each picture. Such a picture is baseline, has the sampling 4:2:0 or 4:2:2,
 //! the usual Huffman tables, and at most 2040 pixels for each side. Receivers round the sides up to a multiple of 8.
 //!

@@ -13,8 +13,9 @@ pub(super) struct Piece<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Calls `each` with every piece of a frame that fits `room` bytes, in order. Leaves out delimiters, and parameter sets
-/// that are in `apart`: [`parameters`] sends those. Returns `true` if the pieces contain other parameter sets.
+/// Calls `each` with every piece of a frame that fits `room` bytes, in order. Leaves out delimiters, units whose types
+/// RTP uses itself, and parameter sets that are in `apart`: [`parameters`] sends those. Returns `true` if the pieces
+/// contain other parameter sets.
 pub(super) fn pieces(
     codec: Codec,
     data: &[u8],
@@ -34,12 +35,22 @@ pub(super) fn pieces(
     for unit in nal_units(data) {
         let is_apart = |sets: &ParameterSets| sets.contains(unit.data);
         let kind = unit.kind(codec);
-        if kind != NalKind::Delimiter && !apart.is_some_and(is_apart) {
+        if kind != NalKind::Delimiter && is_single(codec, unit.data) && !apart.is_some_and(is_apart) {
             has_sets |= kind.is_parameters();
             fragments(codec, unit.data, room, &mut each);
         }
     }
     has_sets
+}
+
+/// Returns `true` for a unit whose type means the same in RTP. The standards specify no use for the other types, and
+/// RTP uses them for aggregations and fragments (RFC 6184, 5.2; RFC 7798, 4.4).
+fn is_single(codec: Codec, unit: &[u8]) -> bool {
+    let first = unit.first().copied().unwrap_or(0);
+    match codec {
+        Codec::H264 => (1..24).contains(&(first & 31)),
+        _ => first >> 1 & 63 < 48,
+    }
 }
 
 /// Sends a NAL unit whole or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).
@@ -64,16 +75,17 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     }
 }
 
-/// Appends the parameter sets as one payload, STAP-A (RFC 6184, 5.7.1) or AP (RFC 7798, 4.4.2), because they are tiny.
-/// `false`, with nothing appended, if they do not fit: [`each_parameter`] then sends them one by one.
+/// Appends the parameter sets of H.264 as one payload, STAP-A (RFC 6184, 5.7.1), because they are tiny. `false`, with
+/// nothing appended, if they do not fit, and for H.265, whose aggregation packets (RFC 7798, 4.4.2) many receivers
+/// cannot read: [`each_parameter`] then sends them one by one.
 pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -> bool {
+    if sets.codec() != Codec::H264 {
+        return false;
+    }
     let start = out.len();
     let fits = sets.iter().all(|unit| unit.len() <= usize::from(u16::MAX));
-    match sets.codec() {
-        // The highest importance (nal_ref_idc) of the units.
-        Codec::H264 => out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24),
-        _ => out.extend([48 << 1, 1]),
-    }
+    // The highest importance (nal_ref_idc) of the units.
+    out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24);
     for unit in sets.iter() {
         out.extend((unit.len() as u16).to_be_bytes());
         out.extend_from_slice(unit);
@@ -85,7 +97,7 @@ pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -
     fits
 }
 
-/// Sends parameter sets that do not fit in one payload, one by one.
+/// Sends parameter sets one by one.
 pub(super) fn each_parameter(sets: &ParameterSets, room: usize, mut each: impl FnMut(Piece<'_>)) {
     sets.iter().for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
 }
@@ -142,6 +154,19 @@ mod tests {
         each_parameter(&sets, 9, |p| one_by_one.push(p.body.to_vec()));
         assert_eq!(one_by_one, [vec![0x67, 66, 1], vec![0x68, 1]]);
         assert_eq!(all(Codec::Vp8, &[1, 2, 3, 4, 5, 6, 7], 5, None), [vec![0x10, 1, 2, 3, 4], vec![0, 5, 6, 7]]);
+    }
+
+    #[test]
+    fn units_of_types_that_rtp_uses_itself_are_left_out() {
+        for (codec, sent) in [(Codec::H264, 1..24), (Codec::Hevc, 0..48)] {
+            let types = if codec == Codec::H264 { 0..32u8 } else { 0..64 };
+            for kind in types {
+                let header = if codec == Codec::H264 { [0x60 | kind, 1] } else { [kind << 1, 1] };
+                let is_sent = !all(codec, &[&[0, 0, 1], &header[..], &[7]].concat(), 100, None).is_empty();
+                let is_delimiter = kind == if codec == Codec::H264 { 9 } else { 35 };
+                assert_eq!(is_sent, sent.contains(&kind) && !is_delimiter, "{codec} {kind}");
+            }
+        }
     }
 
     #[test]

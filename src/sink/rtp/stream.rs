@@ -207,6 +207,11 @@ impl Stream {
         describe(self.codec, session, self.session, self.latest.as_deref())
     }
 
+    /// Returns `true` if a description lacks parameter sets, because no packet had them yet.
+    pub(in crate::sink) fn lacks_parameters(&self) -> bool {
+        self.codec.has_nal_units() && self.latest.is_none()
+    }
+
     /// Returns the sequence number of the next packet, and the stream's SSRC.
     pub(in crate::sink) fn position(&self) -> (u16, u32) {
         (self.sequence, self.ssrc)

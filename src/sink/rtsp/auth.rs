@@ -1,7 +1,8 @@
-//! Authentication by Digest (RFC 2617, MD5 without qop, which all RTSP clients support) and Basic.
+//! Authentication by Digest (RFC 2617, MD5, which all RTSP clients support) and Basic.
 
 use std::fmt;
 
+use super::mount::TRACK;
 use crate::sink::rtp::base64;
 
 /// The users of a server, and the schemes that it accepts.
@@ -53,15 +54,22 @@ impl Users {
         let (Some(user), Some(response), Some(given)) = (value("username"), value("response"), value("nonce")) else {
             return AuthResult::Refused;
         };
-        if value("realm") != Some(REALM) {
+        // Clients write the URI in several ways, and hash it as they write it.
+        let stated = value("uri").unwrap_or(uri);
+        if value("realm") != Some(REALM) || !is_uri_of(stated, uri) {
             return AuthResult::Refused;
         }
-        // The request's own URI, not the header's: a response for one address is not valid for another.
+        // Some clients answer a quality of protection that they were not asked for.
+        let protection = match (value("qop"), value("nc"), value("cnonce")) {
+            (Some(qop), Some(count), Some(own)) if qop.eq_ignore_ascii_case("auth") => format!("{count}:{own}:{qop}:"),
+            (Some(_), _, _) => return AuthResult::Refused,
+            (None, _, _) => String::new(),
+        };
         let hash = |text: String| format!("{:x}", md5::compute(text));
         let knows = self.users.iter().filter(|(name, _)| name == user).any(|(name, password)| {
             let secret = hash(format!("{name}:{REALM}:{password}"));
-            let asked = hash(format!("{method}:{uri}"));
-            same(&hash(format!("{secret}:{given}:{asked}")), &response.to_ascii_lowercase())
+            let asked = hash(format!("{method}:{stated}"));
+            same(&hash(format!("{secret}:{given}:{protection}{asked}")), &response.to_ascii_lowercase())
         });
         match knows {
             false => AuthResult::Refused,
@@ -77,6 +85,27 @@ pub(super) enum AuthResult {
     Refused,
     /// The password is right, but the nonce is that of another connection (RFC 2617, 3.2.1).
     Stale,
+}
+
+/// Returns `true` if a client may mean the URI of its request by the one that it states: without userinfo, host or
+/// final slash, or that of the stream for the request of its track. live555, which is in VLC, states the base of the
+/// stream for every request. A response for one stream is not valid for another.
+fn is_uri_of(stated: &str, requested: &str) -> bool {
+    let parts = |uri: &str| -> (Option<String>, String) {
+        let (host, path) = match uri.split_once("://") {
+            Some((scheme, rest)) => {
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let host = authority.rsplit('@').next().unwrap_or(authority);
+                (Some(format!("{scheme}://{host}").to_ascii_lowercase()), path)
+            }
+            None => (None, uri),
+        };
+        (host, path.trim_end_matches('/').to_owned())
+    };
+    let ((stated_host, stated), (host, path)) = (parts(stated), parts(requested));
+    let is_host = stated_host.map_or(true, |stated| host.map_or(true, |host| stated == host));
+    let of_track = path.strip_suffix(TRACK).map(|base| base.trim_end_matches('/'));
+    is_host && (stated == path || of_track == Some(&*stated))
 }
 
 /// Parses `a="b, c", d=e`.
@@ -108,6 +137,25 @@ impl fmt::Debug for Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uri_may_be_stated_in_several_ways() {
+        let track = "rtsp://h:8554/live/video";
+        for stated in
+            [track, "rtsp://h:8554/live/", "rtsp://h:8554/live", "RTSP://eve:x@H:8554/live/video", "/live/video"]
+        {
+            assert!(is_uri_of(stated, track), "{stated}");
+        }
+        assert!(is_uri_of("rtsp://h/live", "rtsp://eve:x@h/live/") && is_uri_of("*", "*"));
+        for stated in
+            ["rtsp://h:8554/", "rtsp://h:8554/live2", "rtsp://g:8554/live", "/", "", "*", "rtsp://h:8554/live/vid"]
+        {
+            assert!(!is_uri_of(stated, track), "{stated}");
+        }
+        assert!(
+            !is_uri_of("rtsp://h/live", "rtsp://h/live/other") && !is_uri_of("rtsp://h/live/video", "rtsp://h/live")
+        );
+    }
 
     #[test]
     fn digests_and_passwords() {

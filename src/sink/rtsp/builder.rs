@@ -73,8 +73,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long a session, or a connection without a session, lives after the client's last message. Default 60 s,
-    /// at least one second, at most a year. The server sends this time to clients.
+    /// Sets how long a session, or a connection without a session, lives after the client's last message. A message
+    /// counts if it names the session, or comes in the connection that set it up. RTCP reports count, too. Default 60
+    /// s, at least one second, at most a year. The server sends this time to clients.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.0.session_timeout = timeout.clamp(Duration::from_secs(1), LONGEST);
         self
@@ -88,8 +89,8 @@ impl ServerBuilder {
     }
 
     /// Sets how many bytes can wait for a slow client with [`Transport::Tcp`](super::Transport::Tcp). Has no effect on
-    /// UDP and multicast. If more bytes would wait, the server drops that client's frames up to a key frame. Default 1
-    /// MiB.
+    /// UDP and multicast. If more bytes would wait, or if a frame has waited for a second, the server drops that
+    /// client's frames up to a key frame. Default 1 MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
         self

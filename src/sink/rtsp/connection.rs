@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) inbox: Vec<u8>,
     /// When the first of these bytes arrived.
     pub(super) since: Option<Instant>,
+    /// Until when the first request in `inbox` waits for parameter sets.
+    pub(super) waits: Option<Instant>,
     pub(super) heard: Instant,
     pub(super) nonce: String,
     pub(super) refusals: u32,
@@ -60,6 +62,7 @@ impl Connection {
             peer,
             inbox: Vec::new(),
             since: None,
+            waits: None,
             heard: Instant::now(),
             nonce: format!("{:016x}{:016x}", random(), random()),
             refusals: 0,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::connection::Client;
-use super::message::{Request, Response, Status};
+use super::message::{plain, Request, Response, Status};
 use super::mount::{Mount, MountId, TRACK};
 use super::server::Server;
 use super::session::{Session, Transport};
@@ -43,7 +43,14 @@ impl Server {
 
     fn mount_at(&mut self, request: &Request<'_>) -> Result<&mut Mount, Status> {
         let path = request.path();
-        self.mounts.iter_mut().find(|m| m.is_at(path)).ok_or(Status::NotFound)
+        self.mounts.iter_mut().find(|m| m.is_at(&path)).ok_or(Status::NotFound)
+    }
+
+    /// Returns until when a request for a description waits for the stream's parameter sets. `None` if it does not.
+    pub(super) fn waits_until(&mut self, request: &Request<'_>) -> Option<Instant> {
+        let is_description = request.method == "DESCRIBE";
+        let mount = self.mount_at(request).ok().filter(|_| is_description)?;
+        mount.waits_until(Instant::now())
     }
 
     fn describe(&mut self, client: &Client, request: &Request<'_>) -> Result<String, Status> {
@@ -179,7 +186,7 @@ impl Server {
         let at = self.session_at(request.session().ok_or(Status::SessionNotFound)?)?;
         let mount = self.sessions[at].mount;
         let path = request.path();
-        match self.mounts.iter().any(|m| m.id == mount && m.is_at(path)) {
+        match self.mounts.iter().any(|m| m.id == mount && m.is_at(&path)) {
             true => Ok(at),
             false => Err(Status::NotFound),
         }
@@ -194,7 +201,7 @@ impl Server {
         // A mount's own path may end with the track's name, too. The track comes after a query, as DESCRIBE writes it.
         let is_track = match uri.contains('?') {
             true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
-            false => request.path() != mount.path,
+            false => request.path() != plain(&mount.path),
         };
         let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
         // The time is unknown: it will be that of the next key frame.
@@ -212,7 +219,11 @@ impl Server {
     }
 
     fn tear_down(&mut self, request: &Request<'_>) -> Answer {
-        let at = self.session_of(request)?;
+        // Some clients name no stream, but only the session.
+        let at = match (request.uri, request.session()) {
+            ("*", Some(id)) => self.session_at(id)?,
+            _ => self.session_of(request)?,
+        };
         let id = self.sessions[at].id.clone();
         self.end_session(&id);
         Ok(Response::new(Status::Ok, request.header("CSeq")))

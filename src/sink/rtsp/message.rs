@@ -1,5 +1,6 @@
 //! Parses and writes RTSP messages (RFC 2326, 4 to 7). Does not depend on sessions or sockets, and does not panic.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The most bytes of a request's line and headers.
@@ -27,7 +28,7 @@ pub enum Parsed<'a> {
 pub struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) uri: &'a str,
-    headers: Vec<(&'a str, &'a str)>,
+    headers: Vec<(&'a str, Cow<'a, str>)>,
     pub(super) has_body: bool,
 }
 
@@ -83,7 +84,7 @@ impl Status {
 impl Request<'_> {
     /// Returns the first header of this name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
     /// Returns the session's id, without its parameters (12.37).
@@ -91,14 +92,31 @@ impl Request<'_> {
         self.header("Session").map(|s| s.split(';').next().unwrap_or("").trim())
     }
 
-    /// Returns the path of the URI, without host, query and final slash; `*` as it is.
-    pub(super) fn path(&self) -> &str {
+    /// Returns the path of the URI, without host, query and final slash, as [`plain`] writes it; `*` as it is.
+    pub(super) fn path(&self) -> String {
         let rest = match self.uri.split_once("://") {
             Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
             None => self.uri,
         };
-        rest.split(['?', '#']).next().unwrap_or("").trim_end_matches('/')
+        plain(rest.split(['?', '#']).next().unwrap_or(""))
     }
+}
+
+/// Returns a path without percent-encoding (RFC 3986, 2.1), empty segments and a final slash, to be compared.
+pub(super) fn plain(path: &str) -> String {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut rest = path.as_bytes();
+    while let [first, more @ ..] = rest {
+        let digit = |at: usize| char::from(*more.get(at)?).to_digit(16);
+        let encoded = digit(0).zip(digit(1)).filter(|_| *first == b'%').map(|(high, low)| (high << 4 | low) as u8);
+        let byte = encoded.unwrap_or(*first);
+        if byte != b'/' || bytes.last() != Some(&b'/') {
+            bytes.push(byte);
+        }
+        rest = if encoded.is_some() { &more[2..] } else { more };
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.strip_suffix('/').unwrap_or(&text).to_owned()
 }
 
 /// Parses the message at the start of the bytes.
@@ -117,10 +135,10 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         [b'\n', ..] => return Parsed::Blank(1),
         _ => {}
     }
-    let head = &bytes[..bytes.len().min(MOST_HEAD)];
-    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
+    let Some((end, body_at)) = head_end(&bytes[..bytes.len().min(MOST_HEAD)]) else {
         // Refuse bytes that cannot become a request at once.
-        let is_line = bytes.iter().take_while(|&&b| b != b'\r').all(|&b| b.is_ascii_graphic() || b == b' ');
+        let is_line =
+            bytes.iter().take_while(|&&b| b != b'\r' && b != b'\n').all(|&b| b.is_ascii_graphic() || b == b' ');
         return match (is_line, bytes.len() >= MOST_HEAD) {
             (false, _) => Parsed::Bad(Status::BadRequest),
             (true, true) => Parsed::Bad(Status::EntityTooLarge),
@@ -129,22 +147,41 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     };
     match request(&bytes[..end]) {
         Err(status) => Parsed::Bad(status),
-        Ok((request, body)) => match bytes.len() - end - 4 < body {
+        Ok((request, body)) => match bytes.len() - body_at < body {
             true => Parsed::Incomplete,
-            false => Parsed::Request(request, end + 4 + body),
+            false => Parsed::Request(request, body_at + body),
         },
+    }
+}
+
+/// Returns the length of the line and headers without and with the empty line after them. Lines end with CR LF, but
+/// also with CR or LF alone (RFC 2326, 4).
+fn head_end(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut from = 0;
+    loop {
+        let end = from + memchr::memchr2(b'\r', b'\n', &bytes[from..])?;
+        let next = end + if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        match &bytes[next..] {
+            // The LF of an empty line may follow.
+            [b'\r'] if bytes[next - 1] == b'\n' => return None,
+            [b'\r', b'\n', ..] => return Some((end, next + 2)),
+            [b'\r' | b'\n', ..] => return Some((end, next + 1)),
+            _ => from = next,
+        }
     }
 }
 
 /// Parses a request without its body. Also returns the length of the body.
 fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let text = std::str::from_utf8(head).map_err(|_| Status::BadRequest)?;
-    let mut lines = text.split("\r\n");
+    // The empty line at the end is not in the text: an empty part is between CR and LF.
+    let mut lines = text.split(['\r', '\n']).filter(|line| !line.is_empty());
     let mut words = lines.next().unwrap_or("").split(' ');
     let (Some(method), Some(uri), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(Status::BadRequest);
     };
+    let is_control = |c: char| c.is_control() && c != '\t';
     // A response repeats the URI, and a line break in it would begin another header.
     let is_odd = |word: &str| word.is_empty() || word.contains(char::is_control);
     if !version.starts_with("RTSP/") || is_odd(method) || is_odd(uri) {
@@ -153,17 +190,24 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     if version != "RTSP/1.0" {
         return Err(Status::VersionNotSupported);
     }
-    let mut headers = Vec::new();
+    let mut headers: Vec<(&str, Cow<'_, str>)> = Vec::new();
     for line in lines {
+        // A line that begins with a space continues the header before (RFC 2068, 2.2).
+        if line.starts_with([' ', '\t']) {
+            let (_, value) = headers.last_mut().filter(|_| !line.contains(is_control)).ok_or(Status::BadRequest)?;
+            let value = value.to_mut();
+            value.push_str(if value.is_empty() { "" } else { " " });
+            value.push_str(line.trim());
+            continue;
+        }
         let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
-        // Folded lines, which begin with a space, are refused: clients no longer write them.
-        if name.is_empty() || name.contains([' ', '\t']) || value.contains(|c: char| c.is_control() && c != '\t') {
+        if name.is_empty() || name.contains([' ', '\t']) || value.contains(is_control) {
             return Err(Status::BadRequest);
         }
         if headers.len() == MOST_HEADERS {
             return Err(Status::EntityTooLarge);
         }
-        headers.push((name, value.trim()));
+        headers.push((name, value.trim().into()));
     }
     let mut lengths = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
     let body = match lengths.next() {
@@ -226,7 +270,7 @@ mod tests {
         assert_eq!(parse(&bytes), Parsed::Blank(2));
         assert_eq!(parse(&bytes[2..]), Parsed::Packet(1, b"ab", 6));
         let Parsed::Request(request, used) = parse(&bytes[8..]) else { panic!("no request") };
-        assert_eq!((request.method, request.path(), used), ("SETUP", "/live/video", SETUP.len()));
+        assert_eq!((request.method, &*request.path(), used), ("SETUP", "/live/video", SETUP.len()));
         assert_eq!((request.header("CSEQ"), request.session()), (Some("3"), Some("12")));
         assert_eq!(parse(b"$"), Parsed::Incomplete);
         for len in 0..SETUP.len() {
@@ -239,6 +283,26 @@ mod tests {
     }
 
     #[test]
+    fn request_may_end_its_lines_with_any_of_cr_and_lf() {
+        for ends in ["\r\n", "\r", "\n"] {
+            let text = "SET * RTSP/1.0\nA: b\n\t c\nContent-Length: 2\n\n\r\n".replacen('\n', ends, 5);
+            for len in 0..text.len() {
+                assert_eq!(parse(&text.as_bytes()[..len]), Parsed::Incomplete, "{len} bytes");
+            }
+            let Parsed::Request(request, used) = parse(text.as_bytes()) else { panic!("no request: {text:?}") };
+            assert_eq!((request.header("a"), request.has_body, used), (Some("b c"), true, text.len()));
+        }
+    }
+
+    #[test]
+    fn plain_paths_are_equal_however_they_are_written() {
+        for path in ["/a b/c", "/a%20b/c/", "//a%20b//%63", "/a%20b%2fc"] {
+            assert_eq!(plain(path), "/a b/c", "{path}");
+        }
+        assert_eq!([plain("/%"), plain("/%4"), plain("/%zz"), plain("*")], ["/%", "/%4", "/%zz", "*"]);
+    }
+
+    #[test]
     fn malformed_requests_get_a_status() {
         let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("OPTIONS {} RTSP/1.0\r\n", "a".repeat(9000));
@@ -248,8 +312,8 @@ mod tests {
             ("OPTIONS  * RTSP/1.0\r\n\r\n", Status::BadRequest),
             ("DESCRIBE rtsp://h/live?\nSession:1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", Status::BadRequest),
-            ("OPTIONS * RTSP/1.0\r\nA: b\r\n folded\r\n\r\n", Status::BadRequest),
-            ("OPTIONS * RTSP/1.0\r\nA: b\nC: d\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/1.0\r\n folded\r\nA: b\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/1.0\r\nA: b\r\n \u{1}\r\n\r\n", Status::BadRequest),
             ("SET * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", Status::BadRequest),
             ("SET * RTSP/1.0\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Status::BadRequest),
             ("SET * RTSP/1.0\r\nContent-Length: 9000\r\n\r\n", Status::EntityTooLarge),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::message::plain;
 use crate::error::Result;
 use crate::frame::Packet;
 use crate::sink::rtp::{self, DestinationId, Stream};
@@ -15,6 +16,8 @@ pub(super) const TRACK: &str = "video";
 /// all clients, and a client causes one whenever it begins to play.
 const MOST_KEYS: u32 = 8;
 const KEY_EVERY: Duration = Duration::from_secs(1);
+/// How long descriptions of a new stream wait for its parameter sets.
+const MOST_WAIT: Duration = Duration::from_secs(2);
 
 /// Names a stream of a [`Server`](super::Server).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +59,8 @@ pub(super) struct Mount {
     /// When clients can cause [`MOST_KEYS`] key frames again.
     keys_back: Option<Instant>,
     due: Option<Instant>,
+    /// When the stream is described without parameter sets: [`MOST_WAIT`] after the first request.
+    described_at: Option<Instant>,
     /// A key frame is needed, and `KeyFrameWanted` was returned.
     pub(super) is_key_reported: bool,
     /// A key frame is needed, and the descriptor was made readable for that.
@@ -73,6 +78,7 @@ impl Mount {
             wants_key: false,
             keys_back: None,
             due: None,
+            described_at: None,
             is_key_reported: false,
             is_key_announced: false,
         }
@@ -80,7 +86,8 @@ impl Mount {
 
     /// Returns `true` for the stream's own path and that of its track.
     pub(super) fn is_at(&self, path: &str) -> bool {
-        path.strip_prefix(&*self.path).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(TRACK))
+        path.strip_prefix(&*plain(&self.path))
+            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(TRACK))
     }
 
     pub(super) fn awaits_key(&self) -> bool {
@@ -116,6 +123,15 @@ impl Mount {
 
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// Returns until when a description waits for parameter sets. Some players need them. `None` if it does not wait.
+    pub(super) fn waits_until(&mut self, now: Instant) -> Option<Instant> {
+        if !self.stream.lacks_parameters() {
+            return None;
+        }
+        let until = *self.described_at.get_or_insert(now + MOST_WAIT);
+        (now < until).then_some(until)
     }
 
     /// Returns the session description, with an address of the server.

@@ -11,7 +11,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::auth::AuthResult;
 use super::connection::{Arrived, Client, Connection};
-use super::message::{parse, Parsed, Request, Response, Status};
+use super::message::{parse, plain, Parsed, Request, Response, Status};
 use super::mount::{Mount, MountId, MountOptions};
 use super::session::{Session, Transport};
 use super::settings::Settings;
@@ -35,6 +35,10 @@ const MOST_EVENTS: usize = 256;
 const MOST_REFUSALS: u32 = 5;
 /// The pause after `accept` failed because no descriptor was left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
+/// About how many bytes the kernel takes that it cannot send yet.
+const MOST_UNSENT: i32 = 16 << 10;
+/// The most bytes of requests that wait after one that waits for parameter sets.
+const MOST_INBOX: usize = 1 << 14;
 /// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
@@ -87,6 +91,9 @@ pub struct ClientStats {
 
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
+///
+/// A client may connect before the first packet. Its DESCRIBE is answered when the parameter sets are known, or two
+/// seconds after the first such request. Submit a packet with parameter sets before, if you have one.
 ///
 /// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
 /// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
@@ -181,7 +188,7 @@ impl Server {
         if let Some(group) = options.group.filter(|g| !g.ip().is_multicast()) {
             return wrong(ErrorKind::InvalidArgument, format!("{group} is not a multicast group"));
         }
-        if self.mounts.iter().any(|m| m.path == path) {
+        if self.mounts.iter().any(|m| plain(&m.path) == plain(path)) {
             return wrong(ErrorKind::Busy, format!("{path} is taken"));
         }
         let id = MountId(self.next_mount);
@@ -216,7 +223,12 @@ impl Server {
     /// `InvalidArgument` for an unknown id, and for a packet of another codec. `Unsupported` for a JPEG picture that
     /// RTP cannot carry: see [`rtp`](crate::sink::rtp).
     pub fn submit(&mut self, id: MountId, packet: &Packet) -> Result<()> {
-        self.mount_of(id)?.submit(packet)?;
+        let mount = self.mount_of(id)?;
+        let lacked_parameters = mount.stream.lacks_parameters();
+        mount.submit(packet)?;
+        if lacked_parameters && !mount.stream.lacks_parameters() {
+            (0..self.connections.len()).for_each(|place| self.read_waiting(place));
+        }
         self.look_after_connections();
         self.schedule(Instant::now());
         Ok(())
@@ -310,13 +322,13 @@ impl Server {
     }
 
     /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
-    /// or is not used.
+    /// or is not used. If its request waits for parameter sets, returns when that ends.
     fn deadline(&self, c: &Connection) -> Option<Instant> {
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
             (!is_used).then(|| c.heard + self.settings.session_timeout)
         };
-        c.closes.or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
+        c.closes.or(c.waits).or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
     }
 
     fn accept(&mut self) {
@@ -346,6 +358,8 @@ impl Server {
             return;
         }
         let _ = stream.set_nodelay(true);
+        // Frames wait here, where old ones are dropped, and not in the kernel.
+        let _ = sys::udp::set_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MOST_UNSENT);
         let connection = Connection::new(self.next_connection, stream, peer, self.settings.backlog_bytes);
         self.next_connection += 1;
         if self.connections() >= self.settings.max_connections {
@@ -376,7 +390,21 @@ impl Server {
         match connection.read() {
             Arrived::End => self.disconnect(place),
             Arrived::Nothing => {}
+            // The bytes of requests that wait are limited.
+            Arrived::Bytes if connection.waits.is_some() && connection.inbox.len() > MOST_INBOX => {
+                self.stats.malformed += 1;
+                self.dismiss(place, Status::EntityTooLarge);
+            }
+            Arrived::Bytes if connection.waits.is_some() => {}
             Arrived::Bytes => self.read_messages(place),
+        }
+    }
+
+    /// Answers the request of a connection that has waited for parameter sets, and those after it.
+    fn read_waiting(&mut self, place: usize) {
+        let Some(connection) = self.connections[place].as_mut() else { return };
+        if connection.waits.take().is_some() {
+            self.read_messages(place);
         }
     }
 
@@ -404,13 +432,22 @@ impl Server {
                 Parsed::Blank(used) => at += used,
                 Parsed::Packet(channel, bytes, used) => {
                     connection.heard = now;
+                    self.keep_sessions(client.number, now);
                     self.hear(client.number, channel, bytes);
                     at += used;
                 }
                 Parsed::Request(request, used) => {
                     connection.heard = now;
+                    self.keep_sessions(client.number, now);
+                    if let Some(until) = self.respond(&client, &request) {
+                        if let Some(connection) = self.connections[place].as_mut() {
+                            connection.waits = Some(until);
+                            connection.since = None;
+                            connection.inbox.extend_from_slice(&inbox[at..]);
+                        }
+                        return;
+                    }
                     self.stats.requests += 1;
-                    self.respond(&client, &request);
                     at += used;
                 }
                 Parsed::Bad(status) => {
@@ -422,8 +459,14 @@ impl Server {
         }
     }
 
-    fn respond(&mut self, client: &Client, request: &Request<'_>) {
-        let Some(connection) = self.connections[client.connection].as_mut() else { return };
+    /// Keeps the sessions of a connection alive: simple clients send requests that do not name a session.
+    fn keep_sessions(&mut self, connection: u64, now: Instant) {
+        self.sessions.iter_mut().filter(|s| s.connection == connection).for_each(|s| s.heard = now);
+    }
+
+    /// Responds to a request, or returns until when it waits for parameter sets.
+    fn respond(&mut self, client: &Client, request: &Request<'_>) -> Option<Instant> {
+        let connection = self.connections[client.connection].as_mut()?;
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
         let given = request.header("Authorization");
@@ -441,6 +484,9 @@ impl Server {
         } else {
             // A request without a password must not reset the count.
             connection.refusals *= u32::from(request.method == "OPTIONS");
+            if let Some(until) = self.waits_until(request) {
+                return Some(until);
+            }
             self.answer(client, request)
         };
         if let Some(connection) = self.connections[client.connection].as_mut() {
@@ -451,6 +497,7 @@ impl Server {
                 Ok(()) => {}
             }
         }
+        None
     }
 
     /// Takes a receiver's report, which comes on the channel after that of its packets.
@@ -459,7 +506,6 @@ impl Server {
             s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
         };
         let Some(session) = self.sessions.iter_mut().find(is_its) else { return };
-        session.heard = Instant::now();
         if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
             mount.stream.hear(session.destination, bytes);
         }
@@ -555,6 +601,9 @@ impl Server {
             self.end_session(&id);
         }
         for place in 0..self.connections.len() {
+            if self.connections[place].as_ref().and_then(|c| c.waits).is_some_and(|until| until <= now) {
+                self.read_waiting(place);
+            }
             let Some(connection) = &self.connections[place] else { continue };
             if self.deadline(connection).is_some_and(|at| at <= now) {
                 if connection.closes.is_none() && connection.since.is_some() {

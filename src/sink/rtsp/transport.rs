@@ -19,10 +19,11 @@ pub(super) fn choose(header: &str, has_group: bool) -> Option<Wanted> {
 fn wanted(spec: &str) -> Option<Wanted> {
     let mut parts = spec.split(';').map(str::trim);
     let profile = parts.next()?;
-    let (mut is_unicast, mut ports, mut channels) = (false, None, None);
+    let (mut is_multicast, mut is_unicast, mut ports, mut channels) = (false, false, None, None);
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         match name.to_ascii_lowercase().as_str() {
+            "multicast" => is_multicast = true,
             "unicast" => is_unicast = true,
             "client_port" => ports = Some(range::<u16>(value)?),
             "interleaved" => channels = Some(range::<u8>(value)?),
@@ -42,8 +43,8 @@ fn wanted(spec: &str) -> Option<Wanted> {
     if !profile.eq_ignore_ascii_case("RTP/AVP") && !profile.eq_ignore_ascii_case("RTP/AVP/UDP") {
         return None;
     }
-    match (is_unicast, ports) {
-        // Multicast is the default.
+    // Multicast is the default, but only unicast has ports of the client.
+    match (is_unicast || ports.is_some() && !is_multicast, ports) {
         (false, _) => Some(Wanted::Multicast),
         (true, Some((rtp, rtcp))) if rtp > 0 && rtcp > 0 => Some(Wanted::Udp(rtp, rtcp)),
         (true, _) => None,
@@ -70,6 +71,8 @@ mod tests {
         for (header, expected) in [
             ("RTP/AVP;unicast;client_port=5000-5001", Some(Wanted::Udp(5000, 5001))),
             ("rtp/avp/udp; unicast; client_port=5000;mode=\"PLAY\"", Some(Wanted::Udp(5000, 5001))),
+            ("RTP/AVP/UDP;client_port=5000-5001", Some(Wanted::Udp(5000, 5001))),
+            ("RTP/AVP;multicast;client_port=5000-5001", None),
             ("RTP/AVP/TCP;unicast;interleaved=2-3", Some(Wanted::Tcp(Some(2)))),
             ("RTP/AVP/TCP", Some(Wanted::Tcp(None))),
             ("RTP/AVP/TCP;interleaved=255-256", None),
