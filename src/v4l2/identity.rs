@@ -77,8 +77,8 @@ impl Identity {
     /// comes first.
     fn select(&self, devices: impl Iterator<Item = Device>) -> Option<Device> {
         let condition = self.condition.as_ref()?;
-        let is_free = |device: &Device| device.buffer_count(Direction::Capture) == 0;
-        let cameras = devices.filter(|d| d.info().is_capture() && condition.accepts(d.info()) && is_free(d));
+        let fits = |device: &Device| device.info().is_capture() && condition.accepts(device.info());
+        let cameras = devices.filter(|device| fits(device) && !device.has_buffers(Direction::Capture));
         cameras.min_by_key(|device| device.index() != self.index)
     }
 }

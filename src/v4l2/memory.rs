@@ -88,12 +88,16 @@ impl Device {
         }
     }
 
-    /// Returns how many buffers a queue has, also those of other programs. 0 if the driver does not tell. Changes
-    /// nothing. Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
-    pub(super) fn buffer_count(&self, direction: Direction) -> u32 {
-        let Some(kind) = self.info().buf_type(direction) else { return 0 };
-        let Ok(mut arg) = self.create_arg(kind, MEMORY_MMAP, 0) else { return 0 };
-        calls::create_bufs(self.as_fd(), &mut arg).map_or(0, |()| arg.index)
+    /// Returns `true` if a program has buffers of a queue. `false` if the driver does not tell. Changes nothing.
+    /// Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
+    pub(super) fn has_buffers(&self, direction: Direction) -> bool {
+        let Some(kind) = self.info().buf_type(direction) else { return false };
+        let Ok(mut arg) = self.create_arg(kind, MEMORY_MMAP, 0) else { return false };
+        match calls::create_bufs(self.as_fd(), &mut arg) {
+            Ok(()) => arg.index > 0,
+            // uvcvideo refuses the call while another program has the camera.
+            Err(e) => e == Errno::EBUSY,
+        }
     }
 
     pub(super) fn create_arg(&self, kind: BufType, memory: u32, count: u32) -> Result<CreateBuffers> {

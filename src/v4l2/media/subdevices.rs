@@ -142,8 +142,7 @@ impl Drivers for Subdevices<'_> {
     }
 
     fn is_busy(&self, entity: &Entity) -> bool {
-        let Some(device) = self.device(entity).filter(|device| device.info().is_capture()) else { return false };
-        device.buffer_count(Direction::Capture) > 0
+        self.device(entity).is_some_and(|device| device.info().is_capture() && device.has_buffers(Direction::Capture))
     }
 
     fn node(&self, entity: &Entity) -> Option<(FourCc, Size)> {
