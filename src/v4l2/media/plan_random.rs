@@ -149,7 +149,7 @@ proptest! {
         };
         prop_assert!(!all.iter().any(touches), "{:#?}\n{}", lines, text);
         let started = model.start(node);
-        prop_assert_eq!(started.as_deref(), Ok(&[planned.sensor.name.clone()][..]), "{:#?}\n{}", lines, text);
+        prop_assert_eq!(started, Ok(vec![planned.sensor.name.clone()]), "{:#?}\n{}", lines, text);
         let gives = (planned.fourcc, planned.size);
         drop(all);
         let model = model.reread();
