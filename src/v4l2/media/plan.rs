@@ -647,7 +647,7 @@ fn unsuitability(size: Size, wanted: Size) -> (bool, bool, u32) {
 fn shaped(size: Size, wanted: Size) -> Size {
     let [w, h, ww, wh] = [size.width, size.height, wanted.width, wanted.height].map(u64::from);
     let (left, right) = (w * wh, h * ww);
-    if left.abs_diff(right) * 1000 <= left.max(right).saturating_mul(SAME_SHAPE) {
+    if left.abs_diff(right).saturating_mul(1000) <= left.max(right).saturating_mul(SAME_SHAPE) {
         return size;
     }
     // Even numbers, for formats with half the chroma.

@@ -192,3 +192,13 @@ fn node_without_a_sensor_says_so() {
     let e = plan(&model.graph, node, &Wish::default(), &model).unwrap_err();
     assert_eq!(e, "no sensor can reach the node");
 }
+
+/// Drivers may list any size.
+#[test]
+fn shapes_of_huge_pictures_do_not_overflow() {
+    let (huge, flat) = (Size::new(u32::MAX, u32::MAX), Size::new(u32::MAX, 1));
+    for (size, wanted) in [(huge, flat), (flat, huge), (huge, huge), (Size::new(1, u32::MAX), flat)] {
+        assert!(shaped(size, wanted).width > 0 && covering(size, wanted).height > 0);
+        centered(wanted, size);
+    }
+}
