@@ -1,4 +1,4 @@
-//! CPU of one 1080p30 H.264 frame of 8 Mbit/s into a Matroska file and to four RTP receivers on loopback, beside ffmpeg
+//! CPU of one 1080p30 H.264 frame of 8 Mbit/s into a Matroska or MP4 file and to four RTP receivers on loopback, beside ffmpeg
 //! and GStreamer in the same run.
 //!
 //! Every contender, ours too, is a process of its own, whose whole CPU time counts. The receivers are threads of this
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
-use framelease::sink::{matroska, rtp};
+use framelease::sink::{matroska, mp4, rtp, Summary, WriterOptions, Written};
 use framelease::stats::{process_cpu_time, syscalls};
 use framelease::{Station, Submit};
 use nix::sys::resource::{getrusage, UsageWho};
@@ -52,6 +52,8 @@ enum Contender {
     Ours,
     /// Over half of the frame interval, the default.
     OursSpread,
+    /// Into an MP4 file, at once.
+    OursMp4,
     /// The cost that every program has in the kernel: one write of the bytes, and one call for each receiver's socket.
     Floor,
     Ffmpeg,
@@ -65,6 +67,7 @@ impl Contender {
         match self {
             Self::Ours => "framelease",
             Self::OursSpread => "framelease, default spread",
+            Self::OursMp4 => "framelease, MP4",
             Self::Floor => "bare write and sendmsg",
             Self::Ffmpeg => "ffmpeg, tee muxer",
             Self::GStreamer => "GStreamer, 4 x rtph264pay ! udpsink",
@@ -73,7 +76,7 @@ impl Contender {
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursSpread)
+        matches!(self, Self::Ours | Self::OursSpread | Self::OursMp4)
     }
 
     /// A process of this program.
@@ -85,16 +88,17 @@ impl Contender {
     fn command(self, row: &Row, stream: &Path, file: &Path, to: &[SocketAddr], whole: bool) -> Command {
         let (stream, file) = (stream.display(), file.display());
         let line = match self {
-            Self::Ours | Self::OursSpread | Self::Floor => {
+            Self::Ours | Self::OursSpread | Self::OursMp4 | Self::Floor => {
                 let job = match whole {
                     false => "parse",
                     true if self == Self::Floor => "floor",
                     true => "whole",
                 };
                 let pace = if row.is_paced { "paced" } else { "fast" };
-                let spread = if self == Self::Ours { "burst" } else { "spread" };
+                let spread = if self == Self::OursSpread { "spread" } else { "burst" };
+                let container = if self == Self::OursMp4 { "mp4" } else { "mkv" };
                 let to: Vec<_> = to.iter().map(SocketAddr::to_string).collect();
-                format!("--child {job} {pace} {spread} {stream} {file} {}", to.join(" "))
+                format!("--child {job} {pace} {spread} {container} {stream} {file} {}", to.join(" "))
             }
             Self::Ffmpeg => {
                 let to: String = to.iter().map(|to| format!("|[f=rtp]rtp://{to}")).collect();
@@ -240,9 +244,32 @@ fn each_unit(mut stream: impl std::io::Read, mut each: impl FnMut(&[u8]) -> Resu
     }
 }
 
+enum Movie {
+    Matroska(matroska::Writer),
+    Mp4(mp4::Writer),
+}
+
+impl Movie {
+    fn write(&mut self, packet: &Packet) -> framelease::Result<Written> {
+        match self {
+            Self::Matroska(writer) => writer.write(packet),
+            Self::Mp4(writer) => writer.write(packet),
+        }
+    }
+
+    fn finish(self) -> framelease::Result<Summary> {
+        match self {
+            Self::Matroska(writer) => writer.finish(),
+            Self::Mp4(writer) => writer.finish(),
+        }
+    }
+}
+
 /// What the library does, in a process of its own.
 fn child(args: &[String]) -> Result<()> {
-    let [job, pace, spread, stream, file, to @ ..] = args else { return Err("arguments are missing".into()) };
+    let [job, pace, spread, container, stream, file, to @ ..] = args else {
+        return Err("arguments are missing".into());
+    };
     let stream = std::fs::File::open(stream)?;
     let (is_paced, mut count, begun) = (pace == "paced", 0, Instant::now());
     let wait = |count: u32| {
@@ -266,7 +293,11 @@ fn child(args: &[String]) -> Result<()> {
     }
     let mut sender = rtp::Sender::new(Codec::H264, options)?;
     let ids = to.iter().map(|to| Ok(sender.add(to.parse()?)?)).collect::<Result<Vec<_>>>()?;
-    let mut writer = matroska::Writer::create(file, matroska::WriterOptions::default())?;
+    let options = WriterOptions::default();
+    let mut writer = match container.as_str() {
+        "mp4" => Movie::Mp4(mp4::Writer::create(file, options)?),
+        _ => Movie::Matroska(matroska::Writer::create(file, options)?),
+    };
     let mut sets = None;
     let (calls, cpu) = (syscalls(), process_cpu_time());
     each_unit(stream, |unit| {
@@ -433,7 +464,7 @@ fn compare() -> Result<()> {
         && needed.iter().all(|element| there("gst-inspect-1.0", &["--exists", element]));
     let mut json = String::new();
     for row in &ROWS {
-        let mut contenders = vec![Contender::Floor, Contender::Ours];
+        let mut contenders = vec![Contender::Floor, Contender::Ours, Contender::OursMp4];
         if row.is_paced {
             contenders.push(Contender::OursSpread);
         }

@@ -9,7 +9,7 @@ use framelease::codec::{EncoderEvent, Params, Setting, Switch};
 use framelease::format::{FrameInterval, Size};
 use framelease::negotiate::{Negotiated, Negotiation};
 use framelease::share::Publisher;
-use framelease::sink::matroska::{FileRotation, Recorder, WriterOptions};
+use framelease::sink::recorder::{Recorder, RecorderOptions};
 use framelease::sink::rtsp::{MountOptions, Server};
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     publisher.announce(camera.buffers()?)?;
     let mut server = Server::builder(address.parse::<std::net::SocketAddr>()?).bind()?;
     let live = server.mount("/live", Codec::H264, MountOptions::default())?;
-    let mut recorder = Recorder::new(file, WriterOptions::default(), FileRotation::default())?;
+    let mut recorder = Recorder::new(file, RecorderOptions::default())?;
 
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for fd in [camera.as_fd(), encoder.as_fd(), publisher.as_fd(), server.as_fd(), recorder.as_fd()] {

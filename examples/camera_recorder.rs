@@ -10,7 +10,7 @@ use framelease::format::FrameInterval;
 use framelease::frame::BufferSet;
 use framelease::negotiate::{EncoderChain, Negotiation};
 use framelease::share::{Policy, Reconnect, Subscriber, SubscriberEvent};
-use framelease::sink::matroska::{FileRotation, Recorder, WriterOptions};
+use framelease::sink::recorder::{FileRotation, Recorder, RecorderOptions};
 use framelease::sink::rtsp::{MountOptions, Server};
 use framelease::{wait, Received, Station, Submit};
 
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut server = Server::builder(address.parse::<std::net::SocketAddr>()?).user("viewer", "secret").bind()?;
     let live = server.mount("/live", Codec::H264, MountOptions::default())?;
     let rotation = FileRotation::default().duration(Duration::from_secs(60));
-    let mut recorder = Recorder::new(file, WriterOptions::default(), rotation)?;
+    let mut recorder = Recorder::new(file, RecorderOptions::default().rotation(rotation))?;
     let (mut chain, mut frames): (Option<EncoderChain>, Option<BufferSet>) = (None, None);
     let mut attempt = Instant::now();
     loop {

@@ -4,6 +4,8 @@
 mod coded;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/movie.rs"]
+mod movie;
 #[path = "common/picture.rs"]
 mod picture;
 

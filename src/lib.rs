@@ -5,7 +5,7 @@
 //!
 //!  /dev/videoN ─► Camera ─┬─► Publisher ════► Subscriber ─► your code,
 //!     ▲            Frame  ├─► Converter         Frame       a device
-//!     │                   └─► Encoder ─► Matroska, RTP, RTSP
+//!     │                   └─► Encoder ─► Matroska, MP4, RTP, RTSP
 //!     │                         Packet
 //!     └── VIDIOC_QBUF, after the last clone of the frame was
 //!         dropped: on any thread, in any process

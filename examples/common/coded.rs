@@ -1,33 +1,33 @@
-//! A coded stream in a file: Matroska by its name, else a byte stream, IVF for VP8, or FWHT frames one after the other.
+//! A coded stream in a file: Matroska or MP4 by its name, else a byte stream, IVF for VP8, or FWHT frames one after the other.
 #![allow(dead_code)] // No example both reads and writes.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
 use framelease::bitstream::{AccessUnitSplitter, Codec};
-use framelease::format::{FrameInterval, Size};
+use framelease::format::Size;
 use framelease::frame::Packet;
-use framelease::sink::matroska::{Writer, WriterOptions, Written};
+use framelease::sink::Written;
 
 use super::common;
+use super::movie::Movie;
 
 pub enum StreamFile {
-    Matroska(Box<Writer>),
+    Movie(Movie),
     Plain(PlainFile),
 }
 
 impl StreamFile {
     pub fn create(path: &str, codec: Codec, size: Size, fps: u32) -> common::Result<Self> {
-        if !path.ends_with(".mkv") {
+        if !path.ends_with(".mkv") && !path.ends_with(".mp4") {
             return PlainFile::create(path, codec, size, fps).map(Self::Plain);
         }
-        let options = WriterOptions::default().interval(FrameInterval::from_fps(fps));
-        Ok(Self::Matroska(Box::new(Writer::create(path, options)?)))
+        Ok(Self::Movie(Movie::create(path.as_ref(), fps)?))
     }
 
     pub fn write(&mut self, packet: &Packet) -> common::Result<()> {
         match self {
-            Self::Matroska(writer) => match writer.write(packet)? {
+            Self::Movie(movie) => match movie.write(packet)? {
                 Written::OtherStream => Err("the stream's parameters have changed".into()),
                 _ => Ok(()),
             },
@@ -37,7 +37,7 @@ impl StreamFile {
 
     pub fn finish(self) -> common::Result<()> {
         match self {
-            Self::Matroska(writer) => Ok(writer.finish().map(drop)?),
+            Self::Movie(movie) => Ok(movie.finish()?),
             Self::Plain(file) => file.finish(),
         }
     }

@@ -6,6 +6,8 @@ mod camera_encoder;
 mod coded;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/movie.rs"]
+mod movie;
 #[path = "../common/source.rs"]
 mod source;
 

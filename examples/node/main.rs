@@ -5,6 +5,8 @@
 mod camera_encoder;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/movie.rs"]
+mod movie;
 #[path = "../common/source.rs"]
 mod source;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::format::{FourCc, Size};
+use framelease::sink::recorder::{FileNames, FileRotation, RecorderOptions, Retention};
 
 use super::camera_encoder::Ends;
 use super::common::{self, value};
@@ -25,8 +26,12 @@ Usage: node [OPTIONS]
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
 
-  --record FILE                   record to a Matroska file; repeatable
+  --record FILE                   record to a Matroska or MP4 file, by its name; repeatable
   --rotate SECONDS                record to FILE-00001 and so on, and begin a new file after this time
+  --align                         files begin at multiples of that time, by the clock
+  --clock-names                   files have the date and time in place of numbers
+  --keep-mib N                    delete the oldest files beyond this size in all, in MiB
+  --keep-hours N                  delete files that are older
   --rtp HOST:PORT                 send RTP; repeatable
   --multicast GROUP:PORT          send RTP to a multicast group; repeatable
   --ttl N                         hops of multicast packets (default 1)
@@ -46,7 +51,8 @@ Usage: node [OPTIONS]
 pub struct Options {
     pub ends: Ends,
     pub record: Vec<PathBuf>,
-    pub rotate: Option<Duration>,
+    /// Several files for each recording.
+    pub files: Option<RecorderOptions>,
     pub rtp: Vec<SocketAddr>,
     pub ttl: u32,
     pub interface: Option<String>,
@@ -79,7 +85,7 @@ impl Options {
         let mut o = Self {
             ends,
             record: Vec::new(),
-            rotate: None,
+            files: None,
             rtp: Vec::new(),
             ttl: 1,
             interface: None,
@@ -93,6 +99,8 @@ impl Options {
             duration: None,
             json: false,
         };
+        let (mut rotation, mut names, mut retention) =
+            (FileRotation::default(), FileNames::default(), Retention::default());
         let mut p = lexopt::Parser::from_env();
         while let Some(arg) = p.next()? {
             match arg {
@@ -108,7 +116,16 @@ impl Options {
                 Long("bitrate") => o.ends.bitrate = Some(value(&mut p, "bitrate")?),
                 Long("gop") => o.ends.gop = Some(value(&mut p, "gop")?),
                 Long("record") => o.record.push(p.value()?.into()),
-                Long("rotate") => o.rotate = Some(seconds(&mut p, "rotate")?),
+                Long("rotate") => rotation = rotation.duration(seconds(&mut p, "rotate")?),
+                Long("align") => rotation = rotation.aligned(true),
+                Long("clock-names") => names = FileNames::WallClock,
+                Long("keep-mib") => {
+                    retention = retention.bytes(value::<u64>(&mut p, "keep-mib")?.saturating_mul(1 << 20))
+                }
+                Long("keep-hours") => {
+                    retention =
+                        retention.age(Duration::from_secs(value::<u64>(&mut p, "keep-hours")?.saturating_mul(3600)))
+                }
                 Long("rtp") => o.rtp.push(address(&mut p, "rtp")?),
                 Long("multicast") => {
                     let group = address(&mut p, "multicast")?;
@@ -141,6 +158,11 @@ impl Options {
         }
         if o.ends.fps == 0 {
             return Err("--fps 0: an encoder's rate control needs a frame rate".into());
+        }
+        if rotation.duration.is_some() {
+            o.files = Some(RecorderOptions::default().rotation(rotation).names(names).retention(retention));
+        } else if rotation.aligned || names != FileNames::default() || retention != Retention::default() {
+            return Err("--align, --clock-names and the --keep options are for --rotate, which is not there".into());
         }
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination, and needs --rtp or --multicast".into());

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use framelease::format::FrameInterval;
 use framelease::frame::{Packet, PacketReceiver};
-use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, Writer, WriterOptions, Written};
+use framelease::sink::recorder::{Recorder, RecorderEvent, RecorderOptions};
+use framelease::sink::{WriterOptions, Written};
 use framelease::{Received, Station, Submit};
 
 use super::meter::thread_cpu_time;
+use super::movie::Movie;
 
 #[derive(Default)]
 struct Counts {
@@ -31,14 +33,14 @@ pub struct Recording {
 
 /// One file, or several.
 enum Files {
-    One(Box<Writer>),
+    One(Movie),
     Many(Box<Recorder>),
 }
 
 impl Files {
     fn write(&mut self, packet: &Packet) -> Result<bool, String> {
         match self {
-            Self::One(writer) => match writer.write(packet).map_err(|e| e.to_string())? {
+            Self::One(movie) => match movie.write(packet).map_err(|e| e.to_string())? {
                 Written::OtherStream => Err("the stream's parameters have changed; --rotate goes on".into()),
                 written => Ok(written == Written::Stored),
             },
@@ -48,11 +50,7 @@ impl Files {
                 if let Err(e) = recorder.try_submit(packet.clone()) {
                     eprintln!("recording: {e}");
                 }
-                while let Ok(Received::Item(event)) = recorder.try_recv() {
-                    if let RecorderEvent::Error(e) = event {
-                        eprintln!("recording: {e}");
-                    }
-                }
+                report(recorder);
                 Ok(recorder.stats().packets > before)
             }
         }
@@ -65,7 +63,7 @@ impl Files {
 
     fn finish(self) -> Result<(), String> {
         let mut recorder = match self {
-            Self::One(writer) => return writer.finish().map(drop).map_err(|e| e.to_string()),
+            Self::One(movie) => return movie.finish().map_err(|e| e.to_string()),
             Self::Many(recorder) => recorder,
         };
         recorder.finish();
@@ -80,14 +78,16 @@ impl Files {
 }
 
 impl Recording {
-    pub fn start(path: &Path, tap: PacketReceiver, fps: u32, rotate: Option<Duration>) -> Result<Self, String> {
-        let options = WriterOptions::default().interval(FrameInterval::from_fps(fps));
-        let files = match rotate {
-            Some(most) => {
-                let recorder = Recorder::new(path, options, FileRotation::default().duration(most));
-                Files::Many(Box::new(recorder.map_err(|e| e.to_string())?))
+    /// One file, or several if there are options for them.
+    pub fn start(path: &Path, tap: PacketReceiver, fps: u32, files: Option<RecorderOptions>) -> Result<Self, String> {
+        let files = match files {
+            Some(options) => {
+                let writer = WriterOptions::default().interval(FrameInterval::from_fps(fps));
+                let mut recorder = Recorder::new(path, options.writer(writer)).map_err(|e| e.to_string())?;
+                report(&mut recorder);
+                Files::Many(Box::new(recorder))
             }
-            None => Files::One(Box::new(Writer::create(path, options).map_err(|e| e.to_string())?)),
+            None => Files::One(Movie::create(path, fps).map_err(|e| e.to_string())?),
         };
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
@@ -133,6 +133,18 @@ impl Recording {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let done = thread.join().unwrap_or_else(|_| Err("the thread panicked".into()));
         done.map_err(|e| format!("{}: {e}", self.path.display()))
+    }
+}
+
+fn report(recorder: &mut Recorder) {
+    while let Ok(Received::Item(event)) = recorder.try_recv() {
+        match event {
+            RecorderEvent::Error(e) => eprintln!("recording: {e}"),
+            RecorderEvent::Repaired { path, repaired } => {
+                eprintln!("recording: finished {}, {:.1} s", path.display(), repaired.duration.as_secs_f64());
+            }
+            _ => {}
+        }
     }
 }
 

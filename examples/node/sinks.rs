@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
+use framelease::sink::recorder::RecorderOptions;
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
 use framelease::{Error, Received, Station, Submit};
@@ -20,7 +20,7 @@ pub struct Sinks {
     fanout: PacketFanout,
     pub recordings: Vec<Recording>,
     fps: u32,
-    rotate: Option<Duration>,
+    files: Option<RecorderOptions>,
     pub rtp: Sender,
     pub destinations: Vec<(SocketAddr, DestinationId)>,
     pub rtsp: Option<(Server, MountId)>,
@@ -52,7 +52,7 @@ impl Sinks {
             fanout: PacketFanout::new(),
             recordings: Vec::new(),
             fps: o.ends.fps,
-            rotate: o.rotate,
+            files: o.files,
             rtp: Sender::new(codec, options)?,
             destinations: Vec::new(),
             rtsp,
@@ -90,7 +90,7 @@ impl Sinks {
         // A disk may stall for some seconds.
         let backlog = QueueCapacity::new(300, 64 << 20, Overflow::DropNew);
         let tap = self.fanout.attach(backlog).map_err(|e| e.to_string())?;
-        self.recordings.push(Recording::start(path, tap, self.fps, self.rotate)?);
+        self.recordings.push(Recording::start(path, tap, self.fps, self.files)?);
         Ok(())
     }
 

@@ -250,11 +250,11 @@ impl CameraBuilder {
     /// ```no_run
     /// use std::time::Duration;
     /// use framelease::capture::{Camera, CameraEvent};
-    /// use framelease::sink::matroska::{FileRotation, Recorder, WriterOptions};
+    /// use framelease::sink::recorder::{Recorder, RecorderOptions};
     /// use framelease::{Received, Station, Submit};
     ///
     /// let mut camera = Camera::builder().packets().open()?;
-    /// let mut recorder = Recorder::new("camera.mkv", WriterOptions::default(), FileRotation::default())?;
+    /// let mut recorder = Recorder::new("camera.mkv", RecorderOptions::default())?;
     /// while let Received::Item(event) = camera.recv(Duration::from_secs(2))? {
     ///     if let CameraEvent::Packet(packet) = event {
     ///         let _ = recorder.submit(packet, Duration::from_secs(1))?;

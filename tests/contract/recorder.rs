@@ -1,10 +1,10 @@
-//! The contract for `sink::matroska::Recorder`. Its items are finished files, and finished streams in a pipe.
+//! The contract for `sink::recorder::Recorder`. Its items are finished files, and finished streams in a pipe.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
-use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
+use framelease::sink::recorder::{FileRotation, Recorder, RecorderEvent, RecorderOptions};
 use framelease::Submit;
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -29,7 +29,7 @@ struct Recording {
 
 impl Recording {
     fn new(folder: Folder, rotation: FileRotation) -> Self {
-        let recorder = Recorder::new(folder.file("a.mkv"), WriterOptions::default(), rotation).unwrap();
+        let recorder = Recorder::new(folder.file("a.mkv"), RecorderOptions::default().rotation(rotation)).unwrap();
         Self { recorder, next: 1, _folder: folder }
     }
 

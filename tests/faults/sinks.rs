@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
-use framelease::sink::matroska::{FileRotation, Fsync, Recorder, RecorderEvent, RecorderStats, WriterOptions};
+use framelease::sink::recorder::{FileRotation, Recorder, RecorderEvent, RecorderOptions, RecorderStats};
 use framelease::sink::rtp::{self, DestinationStats, Sender};
 use framelease::sink::rtsp::{MountOptions, Server};
+use framelease::sink::{Fsync, WriterOptions};
 use framelease::{Received, Result, Station, Submit};
 
 use crate::calls::{arm, Fault, CALLS};
@@ -55,7 +56,7 @@ fn record(to: &Path, packets: &[Packet], fault: Option<Fault>) -> Recording {
     let armed = arm(fault);
     let options = WriterOptions::default().fsync(Fsync::Clusters);
     let rotation = FileRotation::default().duration(Duration::from_millis(400));
-    let mut recorder = match Recorder::new(to, options, rotation) {
+    let mut recorder = match Recorder::new(to, RecorderOptions::default().writer(options).rotation(rotation)) {
         Ok(recorder) => recorder,
         Err(e) => return Recording { counts: armed.counts(), stats: None, errors: vec![e.to_string()], summed: 0 },
     };
@@ -79,19 +80,43 @@ fn record(to: &Path, packets: &[Packet], fault: Option<Fault>) -> Recording {
 }
 
 /// Packets in all files of a folder.
-fn stored(folder: &Path) -> u64 {
+fn stored(folder: &Path, extension: &str) -> u64 {
     let files = std::fs::read_dir(folder).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap());
-    files.map(|file| blocks::blocks(&file).len() as u64).sum()
+    let count = |file: Vec<u8>| if extension == "mkv" { blocks::blocks(&file).len() as u64 } else { samples(&file) };
+    files.map(count).sum()
+}
+
+/// The frames that the headers of an MP4 file's fragments name.
+fn samples(file: &[u8]) -> u64 {
+    let at = |at: usize| u64::from(u32::from_be_bytes(file[at..at + 4].try_into().unwrap()));
+    let (mut place, mut found) = (0, 0);
+    while place + 8 <= file.len() {
+        if &file[place + 4..place + 8] == b"moof" {
+            // After the boxes that every fragment has.
+            found += at(place + 80);
+        }
+        place += match at(place) {
+            0 => file.len(),
+            size => size as usize,
+        };
+    }
+    found
 }
 
 #[test]
 fn recorder_reports_only_what_is_stored() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let packets = packets();
+    for extension in ["mkv", "mp4"] {
+        assert_faults_are_reported(extension, &packets);
+    }
+}
+
+fn assert_faults_are_reported(extension: &str, packets: &[Packet]) {
     let run = |fault| {
         let folder = Folder::new();
-        let recording = record(&folder.0.join("film.mkv"), &packets, fault);
-        (stored(&folder.0), recording)
+        let recording = record(&folder.0.join(format!("film.{extension}")), packets, fault);
+        (stored(&folder.0, extension), recording)
     };
     let (there, whole) = run(None);
     let stats = whole.stats.unwrap();

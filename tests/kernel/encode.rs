@@ -14,7 +14,8 @@ use framelease::codec::{
 use framelease::dmabuf::Allocator;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
 use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketFanout, Pool, QueueCapacity};
-use framelease::sink::matroska::{Writer, WriterOptions, Written};
+use framelease::sink::matroska::Writer;
+use framelease::sink::{WriterOptions, Written};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, Resumed};
 use framelease::ErrorKind;

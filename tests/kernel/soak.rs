@@ -15,7 +15,7 @@ use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::codec::{negotiate, Encoder, EncoderEvent};
 use framelease::format::FrameInterval;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
-use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
+use framelease::sink::recorder::{FileRotation, Recorder, RecorderEvent, RecorderOptions};
 use framelease::{Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -144,7 +144,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     let mut publisher = Publisher::builder(&socket).reserve(4).bind().unwrap();
     publisher.announce(camera.buffers().unwrap()).unwrap();
     let rotation = FileRotation::default().duration(Duration::from_secs(4));
-    let mut recorder = Recorder::new(folder.join("film.mkv"), WriterOptions::default(), rotation).unwrap();
+    let mut recorder = Recorder::new(folder.join("film.mkv"), RecorderOptions::default().rotation(rotation)).unwrap();
 
     let (latencies, is_over) = (Latencies::default(), Arc::new(AtomicBool::new(false)));
     let watcher = {

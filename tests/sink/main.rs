@@ -8,8 +8,11 @@ mod client;
 #[cfg(feature = "mjpeg")]
 mod jpeg_decoder;
 mod matroska;
+mod mp4;
 mod packet_receiver;
 mod receive;
+mod recorder;
+mod repair;
 mod rtp;
 mod rtsp;
 mod station;

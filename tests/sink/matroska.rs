@@ -4,30 +4,25 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
-use framelease::frame::{FrameFlags, Packet, PacketMeta};
-use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, Summary, Writer, WriterOptions, Written};
-use framelease::{Error, ErrorKind, Received, Station, Submit};
+use framelease::frame::Packet;
+use framelease::sink::matroska::Writer;
+use framelease::sink::recorder::FileRotation;
+use framelease::sink::{WriterOptions, Written};
+use framelease::{ErrorKind, Submit};
 use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
-use nix::sys::resource::{getrlimit, setrlimit, Resource};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::blocks::blocks;
-use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, signaled};
+use crate::recorder::{open, recorded};
 use crate::support::*;
 
 const CODECS: [Codec; 4] = [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Mjpeg];
-
-fn options() -> WriterOptions {
-    WriterOptions::default().interval(FrameInterval::from_fps(25))
-}
 
 #[test]
 fn matroska_file_holds_the_stream() {
@@ -78,31 +73,6 @@ fn matroska_file_holds_the_stream() {
     }
 }
 
-/// A stream with B-frames, an open GOP every tenth frame in H.265. The packets have the times of ffmpeg.
-fn reordered(folder: &Folder, codec: Codec) -> Option<Vec<Packet>> {
-    reordered_with(folder, codec, "b-pyramid=normal")
-}
-
-/// The same with another parameter of x264.
-fn reordered_with(folder: &Folder, codec: Codec, last: &str) -> Option<Vec<Packet>> {
-    let x264 = format!("keyint=10:scenecut=0:bframes=3:b-adapt=0:{last}");
-    let (encoder, parameters) = match codec {
-        Codec::H264 => ("libx264", ["-x264-params", &x264]),
-        _ => ("libx265", ["-x265-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:open-gop=1:log-level=none"]),
-    };
-    let path = folder.path("b.mp4");
-    let source = format!("testsrc2=size={SIZE}:rate=25");
-    let args = ["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "45", "-pix_fmt", "yuv420p"];
-    clean("ffmpeg", &[&args[..], &["-c:v", encoder], &parameters, &[text(&path)]].concat(), &[])?;
-    let filter = if codec == Codec::H264 { "h264_mp4toannexb" } else { "hevc_mp4toannexb" };
-    let args = ["-v", "error", "-i", text(&path), "-c", "copy", "-bsf:v", filter, "-f", format(codec), "-"];
-    let stream = clean("ffmpeg", &args, &[])?;
-    let times = times(&path)?;
-    let packets = packets(codec, &stream, SIZE);
-    assert_eq!(packets.len(), times.len());
-    Some(packets.iter().zip(&times).map(|(packet, &time)| at(packet, 1000 + time)).collect())
-}
-
 #[test]
 fn writer_keeps_times_of_reordered_packets() {
     let folder = Folder::new("reordered");
@@ -121,64 +91,6 @@ fn writer_keeps_times_of_reordered_packets() {
         if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
             let said = String::from_utf8_lossy(&out.stdout).into_owned();
             assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{codec}: {said}");
-        }
-    }
-}
-
-/// Cameras' clocks vary: a key frame may come a little before the time.
-#[test]
-fn rotation_happens_at_key_frames_that_reach_its_duration() {
-    let Some(stream) = stream(Codec::H264, 41, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    for early_ms in [0, 3] {
-        let folder = Folder::new("on-time");
-        let rotation = FileRotation::default().duration(Duration::from_millis(800));
-        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
-        let begun = |(i, packet): (usize, &Packet)| {
-            let early_ms = if i % 20 == 0 && i > 0 { early_ms } else { 0 };
-            (recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40 - early_ms)).1 == 1).then_some(i)
-        };
-        // Key frames are 400 ms apart.
-        let begun: Vec<usize> = packets.iter().enumerate().filter_map(begun).collect();
-        assert_eq!(begun, [0, 20, 40], "{early_ms} ms early");
-    }
-}
-
-/// Streams without IDR frames after the first: open GOPs, and intra refresh. Their entry points are recovery points and
-/// CRA pictures.
-#[test]
-fn rotation_happens_at_recovery_points_and_cra_pictures() {
-    for (codec, last, left_out) in
-        [(Codec::H264, "open-gop=1", 1), (Codec::H264, "intra-refresh=1:bframes=0", 9), (Codec::Hevc, "none", 0)]
-    {
-        let folder = Folder::new("entry");
-        let Some(packets) = reordered_with(&folder, codec, last) else { return };
-        let has_idr = |p: &Packet| nal_units(p.bytes()).any(|u| u.data[0] & 31 == 5);
-        assert!(codec == Codec::Hevc || packets[1..].iter().all(|p| !has_idr(p)), "{last}");
-        let rotation = FileRotation::default().duration(Duration::from_millis(800));
-        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
-        let mut stored: Vec<Vec<u64>> = Vec::new();
-        for packet in &packets {
-            let (is_stored, is_begun) = recorded(&mut recorder, packet);
-            if is_begun == 1 {
-                stored.push(Vec::new());
-            }
-            if is_stored == 1 {
-                stored.last_mut().unwrap().push(packet.meta().timestamp_ns / 1_000_000);
-            }
-        }
-        assert_eq!(stored.len(), 3, "{codec} {last}");
-        for (i, stored) in stored.iter().enumerate() {
-            let path = folder.path(&format!("r-{:05}.mkv", i + 1));
-            // A frame that is shown before the first one of its file cannot be decoded there.
-            let expected: Vec<u64> = stored.iter().map(|time| time - stored[0]).collect();
-            let Some(times) = times(&path) else { return };
-            assert_eq!(times, expected, "{codec} {last}: file {}", i + 1);
-            // ffmpeg reports references to frames before the file, and leaves frames out until it has recovered.
-            let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
-            let Some(out) = program("ffmpeg", &args, &[]) else { return };
-            let shown = String::from_utf8(out.stdout).unwrap().lines().filter(|line| !line.starts_with('#')).count();
-            assert!(shown + left_out >= stored.len(), "{codec} {last}: file {}, {shown} of {stored:?}", i + 1);
         }
     }
 }
@@ -310,104 +222,6 @@ fn matroska_live_stream_plays_without_sizes_and_ends() {
     assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "the stream is incomplete");
 }
 
-/// Records a packet. Returns the increase of the counts of packets and files.
-fn recorded(recorder: &mut Recorder, packet: &Packet) -> (u64, u64) {
-    let before = recorder.stats();
-    assert!(recorder.try_submit(packet.clone()).unwrap().is_taken());
-    let after = recorder.stats();
-    (after.packets - before.packets, after.files - before.files)
-}
-
-/// Ends a recording. Returns its reports about files.
-fn files(mut recorder: Recorder) -> Vec<Result<(PathBuf, Summary), Error>> {
-    recorder.finish();
-    let mut files = Vec::new();
-    loop {
-        assert!(is_readable(&recorder), "events and the end must make it readable");
-        match recorder.try_recv().unwrap() {
-            Received::Item(RecorderEvent::File { path, summary }) => files.push(Ok((path, summary))),
-            Received::Item(RecorderEvent::Error(e)) => files.push(Err(e)),
-            Received::Item(other) => panic!("{other:?}"),
-            Received::Nothing => panic!("the end comes last"),
-            Received::Ended => break,
-        }
-    }
-    assert!(!is_readable(&recorder));
-    assert_eq!(recorder.try_recv().unwrap_err().kind(), ErrorKind::State);
-    files
-}
-
-#[test]
-fn recorder_reports_files_once_and_asks_for_key_frames() {
-    let folder = Folder::new("events");
-    let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let rotation = FileRotation::default().duration(Duration::from_millis(200));
-    let mut recorder = Recorder::new(folder.path("e.mkv"), options(), rotation).unwrap();
-    assert!(recorder.awaits_key() && !is_readable(&recorder));
-    assert_eq!(idle_wakes(&mut recorder), 0);
-    assert_signal_ends_recv(&mut recorder);
-    // Key frames are 400 ms apart.
-    let asked: Vec<bool> =
-        packets[..10].iter().map(|p| (recorded(&mut recorder, p), recorder.awaits_key()).1).collect();
-    assert_eq!(asked, [[false; 5], [true; 5]].concat());
-    assert!(!is_readable(&recorder));
-    assert_eq!(recorded(&mut recorder, &packets[10]), (1, 1));
-    assert!(!recorder.awaits_key() && is_readable(&recorder));
-    match recorder.recv(Duration::ZERO).unwrap() {
-        Received::Item(RecorderEvent::File { path, summary }) => {
-            assert_eq!((path, summary.packets), (folder.path("e-00001.mkv"), 10));
-        }
-        other => panic!("{other:?}"),
-    }
-    assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder));
-    assert_eq!(files(recorder).len(), 1);
-}
-
-#[test]
-fn rotation_continues_in_another_file_without_a_gap() {
-    let folder = Folder::new("rotate");
-    let (Some(first), Some(second)) = (stream(Codec::H264, 45, SIZE), stream(Codec::H264, 12, Size::new(160, 96)))
-    else {
-        return;
-    };
-    let packets: Vec<Packet> =
-        [packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, Size::new(160, 96))].concat();
-    // An existing file is not overwritten.
-    std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
-    let rotation = FileRotation::default().duration(Duration::from_millis(700));
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
-    assert_eq!(recorded(&mut recorder, &packets[1]), (0, 0));
-    assert!(recorder.awaits_key());
-    assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
-    let mut begun = Vec::new();
-    for (i, packet) in packets.iter().enumerate() {
-        if recorded(&mut recorder, packet).1 == 1 {
-            begun.push(i);
-        }
-    }
-    // Key frames are 400 ms apart. Another size is another stream.
-    assert_eq!(begun, [0, 20, 40, 45]);
-    let stats = recorder.stats();
-    assert_eq!((stats.files, stats.packets, stats.skipped), (4, 57, 1));
-    let files = files(recorder);
-    assert_eq!(files.len(), 4);
-    let (last, summary) = files[3].as_ref().unwrap();
-    assert_eq!((last, summary.packets), (&folder.path("r-00005.mkv"), 12));
-    assert_eq!(std::fs::read(folder.path("r-00002.mkv")).unwrap(), b"mine");
-    let mut sums = Vec::new();
-    for number in [1, 3, 4, 5] {
-        let Some(more) = frame_sums(text(&folder.path(&format!("r-{number:05}.mkv"))), None, &[]) else { return };
-        sums.extend(more);
-    }
-    let both = [frame_sums("-", Some("h264"), &first).unwrap(), frame_sums("-", Some("h264"), &second).unwrap()];
-    assert_eq!(sums, both.concat());
-    let by_bytes = FileRotation::default().bytes(1);
-    let mut recorder = Recorder::new(folder.path("b"), options(), by_bytes).unwrap();
-    packets[..25].iter().for_each(|p| assert_eq!(recorded(&mut recorder, p).0, 1));
-    assert_eq!((recorder.stats().files, recorder.path()), (3, Some(&*folder.path("b-00003"))));
-}
-
 #[test]
 fn write_error_is_reported_and_a_disk_with_space_is_used_again() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
@@ -418,7 +232,7 @@ fn write_error_is_reported_and_a_disk_with_space_is_used_again() {
     assert!(e.to_string().contains("/dev/full"), "{e}");
     let e = Writer::create("/nowhere/a.mkv", options()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
-    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), FileRotation::default()).unwrap();
+    let mut recorder = open("/nowhere/a.mkv", FileRotation::default()).unwrap();
     assert_eq!(recorder.try_submit(packets[0].clone()).unwrap_err().error.kind(), ErrorKind::NotFound);
     assert_eq!(recorded(&mut recorder, &packets[1]), (0, 0));
     // Matroska does not have a name for FWHT.
@@ -470,72 +284,6 @@ fn parameter_sets_that_are_not_in_the_header_stay_in_the_stream() {
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
 }
 
-/// x265 with `opt-qp-pps`, for example, has another PPS before each key frame.
-#[test]
-fn recorder_keeps_its_file_for_other_picture_parameter_sets() {
-    let folder = Folder::new("pps");
-    for codec in [Codec::H264, Codec::Hevc] {
-        let other = match codec {
-            Codec::H264 => ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"],
-            _ => ["-x265-params", "keyint=10:bframes=0:scenecut=0:log-level=none:cbqpoffs=6"],
-        };
-        let (Some(first), Some(second)) = (stream(codec, 15, SIZE), stream_with(codec, 10, SIZE, &other)) else {
-            return;
-        };
-        let all = [&first, &second, &first].map(|stream| packets(codec, stream, SIZE));
-        let sets = |i: usize, kind| all[i][0].parameter_sets().unwrap().of(kind).next().unwrap().to_vec();
-        assert_eq!(sets(0, NalKind::Sps), sets(1, NalKind::Sps));
-        assert_ne!(sets(0, NalKind::Pps), sets(1, NalKind::Pps));
-        let mut recorder =
-            Recorder::new(folder.path(&format!("{codec}.mkv")), options(), FileRotation::default()).unwrap();
-        for (i, packet) in all.iter().flatten().enumerate() {
-            assert_eq!(recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40)).0, 1);
-        }
-        assert_eq!(recorder.stats().files, 1, "{codec}");
-        let (path, _) = files(recorder).remove(0).unwrap();
-        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
-        let stream = [&first[..], &second, &first].concat();
-        assert_eq!(Some(sums), frame_sums("-", Some(format(codec)), &stream), "{codec}");
-    }
-}
-
-fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {
-    let mut meta = *packet.meta();
-    change(&mut meta);
-    Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned())
-}
-
-fn at(packet: &Packet, milliseconds: u64) -> Packet {
-    with(packet, |meta| meta.timestamp_ns = milliseconds * 1_000_000)
-}
-
-fn damaged(packet: &Packet) -> Packet {
-    with(packet, |meta| meta.flags = FrameFlags::ERROR)
-}
-
-/// Times of a file's packets in milliseconds.
-fn times(path: &Path) -> Option<Vec<u64>> {
-    let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
-    let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
-    Some(text.lines().map(|l| (l.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
-}
-
-#[test]
-fn rotation_begins_no_file_with_a_damaged_key_frame() {
-    let folder = Folder::new("damaged");
-    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), FileRotation::default().bytes(1)).unwrap();
-    assert_eq!(recorded(&mut recorder, &damaged(&packets[0])), (0, 0));
-    assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
-    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
-    // A file may contain a damaged key frame, but a rotation waits for an undamaged one.
-    let stored = [packets[1..10].to_vec(), vec![damaged(&packets[10])], packets[11..20].to_vec()].concat();
-    stored.iter().for_each(|p| assert_eq!(recorded(&mut recorder, p), (1, 0)));
-    assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
-    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 1));
-}
-
 #[test]
 fn timestamps_continue_where_clocks_go_back_and_may_jump_ahead() {
     let folder = Folder::new("times");
@@ -570,7 +318,7 @@ fn timestamps_continue_where_clocks_go_back_and_may_jump_ahead() {
     }
     // A recording has one file for each start of the source, from its first key frame on.
     let back = [&packets[..15], &[at(&packets[15], 6500)], &packets[20..]].concat();
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default()).unwrap();
+    let mut recorder = open(folder.path("r.mkv"), FileRotation::default()).unwrap();
     let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
     assert_eq!(begun, [0, 16]);
@@ -590,126 +338,6 @@ fn timestamps_continue_where_clocks_go_back_and_may_jump_ahead() {
     let mut writer = Writer::create(folder.path("late.mkv"), options()).unwrap();
     late.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
     writer.finish().unwrap();
-}
-
-/// Runs a test of this program in a child process, which `wrap` may start in another environment. Returns `true` in
-/// that process.
-fn alone(test: &str, wrap: &[&str]) -> bool {
-    const CHILD: &str = "FRAMELEASE_TEST_ALONE";
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let args = [wrap, &[text(&program), "--exact", test, "--nocapture"]].concat();
-    let out = Command::new(args[0]).args(&args[1..]).env(CHILD, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && said.contains("1 passed"), "{said}");
-    false
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-#[test]
-fn recorder_leaves_no_empty_files_on_a_full_disk() {
-    const DISK: &str = "/mnt";
-    let mount = format!("mount -t tmpfs -o size=512k none {DISK} && exec \"$@\"");
-    let wrap = ["unshare", "-Urm", "sh", "-c", &mount, "sh"];
-    let can = program("unshare", &["-Urm", "sh", "-c", &mount, "sh", "true"], &[]);
-    if !can.is_some_and(|out| out.status.success()) {
-        let _ = writeln!(std::io::stderr(), "SKIPPED a full disk: no mount namespace here");
-        return;
-    }
-    if !alone("matroska::recorder_leaves_no_empty_files_on_a_full_disk", &wrap) {
-        return;
-    }
-    let Some(stream) = stream(Codec::H264, 60, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let disk = Path::new(DISK);
-    let fill = |most: usize| {
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(disk.join("filler")).unwrap();
-        let _ = file.write_all(&vec![1; most]);
-    };
-    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), FileRotation::default()).unwrap();
-    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
-    fill(1 << 20);
-    let mut full = 0;
-    for packet in &packets[1..50] {
-        if let Err(e) = recorder.try_submit(packet.clone()) {
-            assert_eq!(e.error.kind(), ErrorKind::Exhausted, "{e}");
-            full += 1;
-        }
-    }
-    // Once in the file, then at every key frame, unless it fits in the rest of a page.
-    assert!(full >= 4, "{full}");
-    assert_eq!(names(disk), ["filler", "r-00001.mkv"]);
-    assert_eq!(recorder.stats().files, 1);
-    std::fs::remove_file(disk.join("filler")).unwrap();
-    assert_eq!(recorded(&mut recorder, &packets[51]), (0, 0));
-    let again = with(&packets[50], |_| {});
-    assert_eq!(recorded(&mut recorder, &again), (1, 1));
-    let (path, summary) = files(recorder).pop().unwrap().unwrap();
-    assert_eq!((path, summary.packets), (disk.join("r-00002.mkv"), 1));
-    assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
-}
-
-/// Returns what limits the size of files, and the size that ends the limit. Writes beyond it fail, and the signal stays
-/// blocked.
-fn file_limit() -> (impl Fn(u64), u64) {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    signals.thread_block().unwrap();
-    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-    (move |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap(), hard)
-}
-
-#[test]
-fn finish_that_fails_costs_no_packet() {
-    if !alone("matroska::finish_that_fails_costs_no_packet", &["env"]) {
-        return;
-    }
-    let (limit, hard) = file_limit();
-    let folder = Folder::new("unfinished");
-    let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let rotation = FileRotation::default().duration(Duration::from_millis(500));
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
-    packets[..20].iter().for_each(|p| assert_eq!(recorded(&mut recorder, p).0, 1));
-    let path = folder.path("r-00001.mkv");
-    limit(std::fs::metadata(&path).unwrap().len() + 3);
-    assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
-    let Received::Item(RecorderEvent::Error(e)) = recorder.try_recv().unwrap() else {
-        panic!("the error is not reported")
-    };
-    assert!(e.to_string().contains(text(&path)), "{e}");
-    assert_eq!(e.kind(), framelease::ErrorKind::Exhausted);
-    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
-    // A file with only a header has not begun.
-    let mut writer = Writer::create(Folder::new("header").path("w.mkv"), options()).unwrap();
-    limit(800);
-    drop(writer.write(&packets[0]).unwrap_err());
-    assert!(writer.bytes() > 0);
-    limit(hard);
-    assert_eq!(writer.write(&packets[1]).unwrap(), Written::Skipped);
-    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
-    // A file cannot be created either. Its number is not used.
-    limit(100);
-    drop(recorder.try_submit(with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
-    assert_eq!(names(&folder.path("")), ["r-00001.mkv", "r-00002.mkv"]);
-    limit(hard);
-    let Received::Item(RecorderEvent::Error(_)) = recorder.try_recv().unwrap() else {
-        panic!("the error is not reported")
-    };
-    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
-    assert_eq!(recorder.path(), Some(&*folder.path("r-00003.mkv")));
-    assert_eq!(files(recorder).pop().unwrap().unwrap().1.packets, 1);
-    let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
-    let [Some(first), Some(second)] = sums else { return };
-    assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));
 }
 
 #[test]
@@ -779,71 +407,4 @@ fn write_timeout_limits_the_wait_for_a_pipe() {
     assert!(got.len() > 100_000, "{}", got.len());
     let Some(sums) = frame_sums("-", Some("matroska"), &got) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream.repeat(6)));
-}
-
-/// Closes the reading end of a named pipe. A process that another test starts has it, too, until it runs its program.
-fn close_reader(reader: std::fs::File, path: &Path) {
-    drop(reader);
-    let start = Instant::now();
-    let open = || std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
-    while open().map_or_else(|e| e.raw_os_error(), |_| None) != Some(libc::ENXIO) {
-        assert!(start.elapsed() < Duration::from_secs(10), "the pipe still has a reader");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-#[test]
-fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
-    let folder = Folder::new("full");
-    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let path = folder.path("a.mkv");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let mut recorder = Recorder::new(&path, options(), FileRotation::default().bytes(1)).unwrap();
-    let e = recorder.try_submit(packets[0].clone()).unwrap_err();
-    assert_eq!(e.error.kind(), ErrorKind::Disconnected, "{e}");
-    let mut reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-    let (mut got, mut sent) = (Vec::new(), 0);
-    let all: Vec<Packet> = (0..150).map(|i| at(&packets[i as usize % 25], i * 40)).collect();
-    let mut all = all.iter();
-    let mut fulls = 0;
-    let mut next = all.next();
-    while let Some(packet) = next {
-        if recorder.try_submit(packet.clone()).unwrap().is_taken() {
-            (sent, next) = (sent + 1, all.next());
-            continue;
-        }
-        fulls += 1;
-        assert!(!is_readable(&recorder), "readable without room");
-        assert!(!recorder.submit(packet.clone(), Duration::from_millis(20)).unwrap().is_taken());
-        assert_signal_ends_submit(&mut recorder, packet);
-        let mut bytes = [0; 8192];
-        while let Ok(n @ 1..) = reader.read(&mut bytes) {
-            got.extend_from_slice(&bytes[..n]);
-        }
-        assert!(is_readable(&recorder), "not readable after the reader made room");
-        assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder), "everything is written");
-    }
-    assert!(fulls > 0 && sent == 150, "{fulls}");
-    assert_eq!(recorder.stats().files, 1, "no rotation");
-    let mut bytes = [0; 8192];
-    while let Ok(n @ 1..) = reader.read(&mut bytes) {
-        got.extend_from_slice(&bytes[..n]);
-        recorder.dispatch().unwrap();
-    }
-    assert_eq!(blocks(&got).len(), 150);
-    // If the reader closes the pipe, the packets that wait fail, or the next packet does.
-    close_reader(reader, &path);
-    let failed = (150..160).find_map(|i| recorder.try_submit(at(&packets[0], i * 40)).err());
-    assert_eq!(failed.unwrap().error.kind(), ErrorKind::Disconnected);
-    recorder.finish();
-    while !recorder.try_recv().unwrap().is_ended() {}
-}
-
-fn assert_signal_ends_submit(recorder: &mut Recorder, packet: &Packet) {
-    use nix::sys::signal::SaFlags;
-    let start = Instant::now();
-    let done =
-        signaled(SaFlags::SA_RESTART, || recorder.submit(packet.clone(), Duration::from_secs(10)).map_err(Error::from));
-    assert!(done.unwrap().full().is_some() && start.elapsed() < Duration::from_secs(5));
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::frame::Packet;
-use framelease::sink::matroska::{Writer, WriterOptions, Written};
+use framelease::sink::matroska::Writer;
 use framelease::sink::rtp;
 use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerEvent, ServerStats, Transport};
+use framelease::sink::{WriterOptions, Written};
 use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::client::Client;

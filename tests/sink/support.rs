@@ -1,12 +1,17 @@
 //! Streams of ffmpeg's encoders as packets, and other programs.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use framelease::bitstream::{AccessUnitSplitter, Codec};
-use framelease::format::Size;
-use framelease::frame::{Packet, PacketMeta};
+use framelease::format::{FrameInterval, Size};
+use framelease::frame::{FrameFlags, Packet, PacketMeta};
+use framelease::sink::WriterOptions;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::sys::signal::{SigSet, Signal};
 
 pub const SIZE: Size = Size::new(320, 180);
 /// In RTP, the sides of a JPEG picture are counted in blocks of 8.
@@ -201,4 +206,90 @@ pub fn run(sums: &[String], of: &[String]) -> usize {
         longest = longest.max(now);
     }
     longest
+}
+
+pub fn options() -> WriterOptions {
+    WriterOptions::default().interval(FrameInterval::from_fps(25))
+}
+
+/// A stream with B-frames, an open GOP every tenth frame in H.265. The packets have the times of ffmpeg.
+pub fn reordered(folder: &Folder, codec: Codec) -> Option<Vec<Packet>> {
+    reordered_with(folder, codec, "b-pyramid=normal")
+}
+
+/// The same with another parameter of x264.
+pub fn reordered_with(folder: &Folder, codec: Codec, last: &str) -> Option<Vec<Packet>> {
+    let x264 = format!("keyint=10:scenecut=0:bframes=3:b-adapt=0:{last}");
+    let (encoder, parameters) = match codec {
+        Codec::H264 => ("libx264", ["-x264-params", &x264]),
+        _ => ("libx265", ["-x265-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:open-gop=1:log-level=none"]),
+    };
+    let path = folder.path("b.mp4");
+    let source = format!("testsrc2=size={SIZE}:rate=25");
+    let args = ["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "45", "-pix_fmt", "yuv420p"];
+    clean("ffmpeg", &[&args[..], &["-c:v", encoder], &parameters, &[text(&path)]].concat(), &[])?;
+    let filter = if codec == Codec::H264 { "h264_mp4toannexb" } else { "hevc_mp4toannexb" };
+    let args = ["-v", "error", "-i", text(&path), "-c", "copy", "-bsf:v", filter, "-f", format(codec), "-"];
+    let stream = clean("ffmpeg", &args, &[])?;
+    let times = times(&path)?;
+    let packets = packets(codec, &stream, SIZE);
+    assert_eq!(packets.len(), times.len());
+    Some(packets.iter().zip(&times).map(|(packet, &time)| at(packet, 1000 + time)).collect())
+}
+
+pub fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {
+    let mut meta = *packet.meta();
+    change(&mut meta);
+    Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned())
+}
+
+pub fn at(packet: &Packet, milliseconds: u64) -> Packet {
+    with(packet, |meta| meta.timestamp_ns = milliseconds * 1_000_000)
+}
+
+pub fn damaged(packet: &Packet) -> Packet {
+    with(packet, |meta| meta.flags = FrameFlags::ERROR)
+}
+
+/// Times of a file's packets in milliseconds.
+pub fn times(path: &Path) -> Option<Vec<u64>> {
+    let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
+    let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
+    Some(text.lines().map(|l| (l.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
+}
+
+/// Runs a test of this program in a child process, which `wrap` may start in another environment. Returns `true` in
+/// that process.
+pub fn alone(test: &str, wrap: &[&str]) -> bool {
+    const CHILD: &str = "FRAMELEASE_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let args = [wrap, &[text(&program), "--exact", test, "--nocapture"]].concat();
+    let out = Command::new(args[0]).args(&args[1..]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+/// Returns what limits the size of files, and the size that ends the limit. Writes beyond it fail, and the signal stays
+/// blocked.
+pub fn file_limit() -> (impl Fn(u64), u64) {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    (move |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap(), hard)
+}
+
+/// Closes the reading end of a named pipe. A process that another test starts has it, too, until it runs its program.
+pub fn close_reader(reader: std::fs::File, path: &Path) {
+    drop(reader);
+    let start = Instant::now();
+    let open = || std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    while open().map_or_else(|e| e.raw_os_error(), |_| None) != Some(libc::ENXIO) {
+        assert!(start.elapsed() < Duration::from_secs(10), "the pipe still has a reader");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

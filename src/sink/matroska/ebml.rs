@@ -1,5 +1,10 @@
 //! Writes EBML elements (RFC 8794): identifiers, sizes, bodies.
 
+use std::time::{Duration, SystemTime};
+
+/// The time from 1970 to 2001.
+const YEAR_2001: Duration = Duration::from_secs(978_307_200);
+
 /// An unknown size in the longest form, so that it can be patched.
 pub(super) const UNKNOWN_SIZE: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
@@ -48,13 +53,26 @@ impl Elements {
         self.bytes(element, &value.to_be_bytes())
     }
 
+    /// Adds a date: nanoseconds since 2001.
+    pub(super) fn date(self, element: u32, date: SystemTime) -> Self {
+        let since = date.duration_since(SystemTime::UNIX_EPOCH + YEAR_2001).unwrap_or_default();
+        self.bytes(element, &u64::try_from(since.as_nanos()).unwrap_or(0).to_be_bytes())
+    }
+
     pub(super) fn master(self, element: u32, children: Self) -> Self {
         self.bytes(element, &children.0)
     }
 
-    /// Adds a Void element of exactly this many bytes, 2 to 128, to be overwritten.
-    pub(super) fn void(self, bytes: usize) -> Self {
-        self.bytes(0xec, &[0; 126][..bytes.clamp(2, 128) - 2])
+    /// Adds a Void element of exactly this many bytes, at least 2, to be overwritten.
+    pub(super) fn void(mut self, bytes: usize) -> Self {
+        let end = self.0.len() + bytes;
+        self.0.push(0xec);
+        match bytes {
+            0..=128 => self.0.push(bytes.saturating_sub(2) as u8 | 0x80),
+            _ => self.0.extend_from_slice(&long_size(bytes as u64 - 9)),
+        }
+        self.0.resize(end, 0);
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! Any bytes as packets, into a Matroska stream that ends anywhere, an RTP sender whose receiver reads nothing, and the
+//! Any bytes as packets, into a Matroska and an MP4 stream that end anywhere, an RTP sender whose receiver reads nothing, and the
 //! JPEG decoder.
 //!
 //! Input: codec, room of the stream (two bytes), MTU; then packets: time, length (two bytes), bytes.
@@ -16,7 +16,7 @@ use framelease::codec::{DecoderEvent, JpegDecoder};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
-use framelease::sink::{matroska, rtp};
+use framelease::sink::{matroska, mp4, rtp, WriterOptions};
 use framelease::{Station, Submit};
 use libfuzzer_sys::fuzz_target;
 
@@ -39,7 +39,9 @@ fuzz_target!(|input: &[u8]| {
     let &[codec, low, high, mtu, ref rest @ ..] = input else { return };
     let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
     let (taken, room) = (Arc::new(AtomicU64::new(0)), u64::from(u16::from_le_bytes([low, high])));
-    let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), matroska::WriterOptions::default());
+    let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), WriterOptions::default());
+    let movie_taken = Arc::new(AtomicU64::new(0));
+    let mut movie = mp4::Writer::live(Bounded(Arc::clone(&movie_taken), room), WriterOptions::default());
     let options = rtp::SenderOptions::default().spread(Duration::ZERO).mtu(usize::from(mtu) * 8);
     static RECEIVER: OnceLock<UdpSocket> = OnceLock::new();
     let receiver = RECEIVER.get_or_init(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
@@ -61,6 +63,9 @@ fuzz_target!(|input: &[u8]| {
         if writer.write(&packet).is_ok() {
             assert_eq!(writer.bytes(), taken.load(Ordering::Relaxed));
         }
+        if movie.write(&packet).is_ok() {
+            assert_eq!(movie.bytes(), movie_taken.load(Ordering::Relaxed));
+        }
         if let Some(sender) = &mut sender {
             match sender.try_submit(packet.clone()) {
                 Ok(submitted) => assert!(submitted.is_taken()),
@@ -72,7 +77,7 @@ fuzz_target!(|input: &[u8]| {
         decode(&mut decoder, &packet);
         sets = packet.parameter_sets().cloned();
     }
-    let _ = writer.finish();
+    let _ = (writer.finish(), movie.finish());
 });
 
 fn decode(decoder: &mut JpegDecoder, packet: &Packet) {

@@ -1,51 +1,27 @@
 //! A recording in several files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::EpollFlags;
 
-use super::writer::{begins_file, Summary, Writer, WriterOptions, Written};
+use super::names::Names;
+use super::options::{Container, RecorderOptions};
+use super::retention::Kept;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::Packet;
+use crate::sink::container::{begins_file, captured_at, ContainerFile, FileWriter, Repaired, Summary, Written};
+use crate::sink::{matroska, mp4};
 use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
 use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::Readiness;
 use crate::sys::wait;
-
-/// Limits of one file. When a file reaches a limit, the recording continues in another file at the next key frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileRotation {
-    /// The size of a file in bytes.
-    pub bytes: Option<u64>,
-    /// The duration of a file. A key frame that comes less than half a frame interval earlier also ends the file.
-    pub duration: Option<Duration>,
-}
-
-impl FileRotation {
-    /// Sets the size of a file.
-    pub fn bytes(self, bytes: u64) -> Self {
-        Self { bytes: Some(bytes), ..self }
-    }
-
-    /// Sets the duration of a file.
-    pub fn duration(self, duration: Duration) -> Self {
-        Self { duration: Some(duration), ..self }
-    }
-
-    /// Returns `true` if the file has reached a limit, or reaches its duration with the packet that comes next.
-    fn is_due(self, writer: &Writer, next: Option<&Packet>) -> bool {
-        let duration = || next.map_or(writer.duration(), |packet| writer.duration_before(packet));
-        self.bytes.is_some_and(|most| writer.bytes() >= most) || self.duration.is_some_and(|most| duration() >= most)
-    }
-}
 
 /// An event of a [`Recorder`].
 #[derive(Debug)]
@@ -58,9 +34,22 @@ pub enum RecorderEvent {
         /// Counts of its content.
         summary: Summary,
     },
-    /// A file could not be finished, because its index and duration could not be written. The file can still be played.
-    /// The text names the file.
+    /// A file could not be finished, repaired or deleted. A file that could not be finished lacks its index and duration,
+    /// and can still be played. The text names the file.
     Error(Error),
+    /// A file that a crash had left without an end was repaired.
+    Repaired {
+        /// The path of the file.
+        path: PathBuf,
+        /// What was done.
+        repaired: Repaired,
+    },
+    /// The oldest file was deleted, because the recording is beyond a limit of its
+    /// [`Retention`](super::Retention).
+    Deleted {
+        /// The path of the file.
+        path: PathBuf,
+    },
 }
 
 /// Counts of a recording.
@@ -82,16 +71,16 @@ const MOST_EVENTS: usize = 64;
 /// key frames only.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
+/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on, in Matroska or MP4.
 ///
-/// A new file begins at a [`FileRotation`], when the stream changes, when the timestamps go back because the source has
-/// restarted, and after an error. Each file begins with a key frame that is not damaged
-/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file: it skips
-/// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
-/// number again. Frames of an open GOP that need frames of two files are lost between these files.
+/// A new file begins at a [`FileRotation`](super::FileRotation), when the stream changes, when the timestamps go back
+/// because the source has restarted, and after an error. Each file begins with a key frame that is not damaged
+/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file. If no
+/// packet could be stored in a new file, the recorder removes the file and uses its number again. Frames of an open GOP
+/// that need frames of two files are lost between these files.
 ///
-/// If `path` is a pipe or a device, the recorder writes one live stream to it. The recorder then adds no number to the
-/// path, and a [`FileRotation`] does not divide the stream.
+/// If `path` is a pipe or a device, the recorder writes one live stream to it. The recorder then adds nothing to the
+/// path, repairs and deletes nothing, and does not divide the stream.
 ///
 /// A recorder is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the
 /// recorder is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
@@ -100,12 +89,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
+/// use framelease::sink::recorder::{FileNames, FileRotation, Recorder, RecorderEvent, RecorderOptions, Retention};
 /// use framelease::{Received, Station, Submit};
 /// # fn packets() -> Vec<framelease::frame::Packet> { Vec::new() }
 ///
-/// let rotation = FileRotation::default().duration(Duration::from_secs(600));
-/// let mut recorder = Recorder::new("/var/lib/camera/front.mkv", WriterOptions::default(), rotation)?;
+/// let options = RecorderOptions::default()
+///     .rotation(FileRotation::default().duration(Duration::from_secs(600)).aligned(true))
+///     .names(FileNames::WallClock)
+///     .retention(Retention::default().bytes(100 << 30)); // 100 GiB.
+/// let mut recorder = Recorder::new("/var/lib/camera/front.mkv", options)?;
 /// for packet in packets() {
 ///     let _ = recorder.try_submit(packet)?;
 ///     if recorder.awaits_key() { /* encoder.force_key() */ }
@@ -123,10 +115,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
-    options: WriterOptions,
-    rotation: FileRotation,
-    number: u64,
-    now: Option<(PathBuf, Writer)>,
+    options: RecorderOptions,
+    container: Container,
+    names: Names,
+    kept: Kept,
+    now: Option<Current>,
     events: EventQueue<RecorderEvent>,
     /// The path is that of a pipe or device.
     is_pipe: bool,
@@ -142,23 +135,34 @@ pub struct Recorder {
     stats: RecorderStats,
 }
 
+/// The file that is being written.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    writer: Box<dyn FileWriter>,
+    /// When it has the duration of a file.
+    duration: Option<Duration>,
+}
+
 impl Recorder {
-    /// Creates a recorder for files with the name of `path` and a number. The first key frame creates the first file.
+    /// Creates a recorder for files with the name of `path` and a number or a time. The first key frame creates the
+    /// first file. Repairs the latest file of an earlier run, if [`RecorderOptions::repair`] is set.
     ///
     /// # Errors
     /// `Exhausted` if no descriptor is left.
-    pub fn new(path: impl AsRef<Path>, options: WriterOptions, rotation: FileRotation) -> Result<Self> {
+    pub fn new(path: impl AsRef<Path>, options: RecorderOptions) -> Result<Self> {
         let path = path.as_ref();
         let is_other = |meta: fs::Metadata| meta.file_type().is_fifo() || meta.file_type().is_char_device();
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let events = EventQueue::new(MOST_EVENTS).map_err(|e| Error::os("eventfd", e))?;
         readiness.add(&events, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
-        Ok(Self {
+        let mut recorder = Self {
             is_pipe: path.metadata().is_ok_and(is_other),
             path: path.to_owned(),
             options,
-            rotation,
-            number: 0,
+            container: options.container.unwrap_or_else(|| Container::of(path)),
+            names: Names::new(path, options.names),
+            kept: Kept::default(),
             now: None,
             events,
             readiness,
@@ -167,12 +171,55 @@ impl Recorder {
             failed: None,
             is_over: false,
             stats: RecorderStats::default(),
-        })
+        };
+        recorder.look_for_files();
+        Ok(recorder)
+    }
+
+    /// Repairs the latest file of an earlier run.
+    fn look_for_files(&mut self) {
+        if self.is_pipe {
+            return;
+        }
+        // A folder that cannot be read is reported when a file cannot be created.
+        let files = self.names.existing().unwrap_or_default();
+        if let Some(latest) = files.last().filter(|_| self.options.repair) {
+            let repaired = match self.container {
+                Container::Matroska => matroska::repair(&latest.path),
+                Container::Mp4 => mp4::repair(&latest.path),
+            };
+            match repaired {
+                Ok(Some(repaired)) => {
+                    self.events.push(RecorderEvent::Repaired { path: latest.path.clone(), repaired });
+                }
+                // Not a file of this kind.
+                Err(e) if e.kind() == ErrorKind::WrongFile => {}
+                Ok(None) => {}
+                Err(error) => self.events.push(RecorderEvent::Error(error)),
+            }
+        }
+        self.kept.list(files, None);
+    }
+
+    /// Deletes files beyond the limits of the recording.
+    fn delete_surplus(&mut self) {
+        if !self.options.retention.has_limit() || self.is_pipe {
+            return;
+        }
+        let bytes = self.now.as_ref().map_or(0, |now| now.writer.file().bytes());
+        let time = SystemTime::now();
+        while let Some(path) = self.kept.take_surplus(self.options.retention, bytes, time) {
+            match fs::remove_file(&path) {
+                Ok(()) => self.events.push(RecorderEvent::Deleted { path }),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => self.events.push(RecorderEvent::Error(Error::io("unlink", &e).on(path.display()))),
+            }
+        }
     }
 
     /// Returns the path of the current file. `None` while no file is open.
     pub fn path(&self) -> Option<&Path> {
-        self.now.as_ref().map(|(path, _)| &**path)
+        self.now.as_ref().map(|now| &*now.path)
     }
 
     /// Returns counts of files and packets.
@@ -184,12 +231,13 @@ impl Recorder {
     /// Force a key frame then. For a second after an error this method returns `false`, so that a full disk does not
     /// cause key frames all the time. A key frame that comes earlier also begins a file.
     pub fn awaits_key(&self) -> bool {
-        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer, None));
+        let waits = self.now.as_ref().map_or(true, |now| self.is_due(now, None));
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
     }
 
     /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, this call waits
-    /// until the pipe's reader has taken the rest of the stream, for at most [`WriterOptions::write_timeout`].
+    /// until the pipe's reader has taken the rest of the stream, for at most
+    /// [`WriterOptions::write_timeout`](crate::sink::WriterOptions::write_timeout).
     pub fn finish(&mut self) {
         self.end_file();
         if !std::mem::replace(&mut self.is_finished, true) {
@@ -197,16 +245,20 @@ impl Recorder {
         }
     }
 
-    fn is_due(&self, writer: &Writer, next: Option<&Packet>) -> bool {
-        !self.is_pipe && self.rotation.is_due(writer, next)
+    /// Returns `true` if a file has reached a limit, or reaches its duration with the packet that comes next.
+    fn is_due(&self, now: &Current, next: Option<&Packet>) -> bool {
+        let file = now.writer.file();
+        let duration = || next.map_or_else(|| file.times.duration(), |packet| file.times.duration_before(packet));
+        let is_full = self.options.rotation.bytes.is_some_and(|most| file.bytes() >= most);
+        !self.is_pipe && (is_full || now.duration.is_some_and(|most| duration() >= most))
     }
 
     fn write(&mut self, packet: &Packet) -> Result<bool> {
         let begins = begins_file(packet);
-        let is_due = self.now.as_ref().is_some_and(|(_, writer)| self.is_due(writer, Some(packet)));
-        if let Some((_, writer)) = &mut self.now {
-            if !begins || !(writer.is_behind(packet) || is_due) {
-                match writer.write(packet)? {
+        let is_due = self.now.as_ref().is_some_and(|now| self.is_due(now, Some(packet)));
+        if let Some(now) = &mut self.now {
+            if !begins || !(now.writer.file().times.is_behind(packet) || is_due) {
+                match now.writer.write(packet)? {
                     Written::Stored => return Ok(true),
                     Written::Skipped => return Ok(false),
                     Written::OtherStream => {}
@@ -222,7 +274,7 @@ impl Recorder {
 
     fn end_file(&mut self) {
         self.watch(false);
-        let Some((path, writer)) = self.now.take() else { return };
+        let Some(Current { path, writer, .. }) = self.now.take() else { return };
         self.events.push(match writer.finish() {
             Ok(summary) => RecorderEvent::File { path, summary },
             Err(error) => RecorderEvent::Error(error),
@@ -231,9 +283,10 @@ impl Recorder {
 
     /// Writes waiting bytes for the reader of a pipe. Returns `true` if none remain.
     fn write_waiting(&mut self) -> bool {
-        let Some((_, writer)) = self.now.as_mut().filter(|_| self.is_pipe) else { return true };
-        let written = writer.write_waiting();
-        let waits = writer.pipe().is_some_and(|pipe| pipe.has_waiting());
+        let Some(now) = self.now.as_mut().filter(|_| self.is_pipe) else { return true };
+        let file = now.writer.file_mut();
+        let written = file.write_waiting();
+        let waits = file.pipe().is_some_and(|pipe| pipe.has_waiting());
         if let Err(error) = written {
             self.watch(false);
             self.now = None;
@@ -249,7 +302,7 @@ impl Recorder {
         if self.is_watching == is_wanted {
             return;
         }
-        let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { return };
+        let Some(pipe) = self.now.as_mut().and_then(|now| now.writer.file_mut().pipe()) else { return };
         match is_wanted {
             true => self.is_watching = self.readiness.add(&*pipe, EpollFlags::EPOLLOUT, 1).is_ok(),
             false => {
@@ -259,44 +312,40 @@ impl Recorder {
         }
     }
 
-    fn begin_file(&mut self, packet: &Packet) -> Result<()> {
-        if self.is_pipe {
-            let mut writer = Writer::of_pipe(&self.path, self.options)?;
-            writer.write(packet)?;
-            self.stats.files += 1;
-            self.now = Some((self.path.clone(), writer));
-            return Ok(());
+    /// Returns the writer of a file of this recording's container.
+    fn writer(&self, file: ContainerFile) -> Box<dyn FileWriter> {
+        match self.container {
+            Container::Matroska => Box::new(matroska::Writer::new(file)),
+            Container::Mp4 => Box::new(mp4::Writer::new(file)),
         }
-        let (path, file) = self.next_file()?;
-        let begun = Writer::of_file(file, &path, self.options);
-        let begun = begun.and_then(|mut writer| writer.write(packet).map(|_| writer)).map_err(|e| {
-            // The file is ours and empty. If it cannot be removed, its number stays in use.
-            let _ = fs::remove_file(&path);
-            e
-        })?;
-        self.number += 1;
-        self.stats.files += 1;
-        self.now = Some((path, begun));
-        Ok(())
     }
 
-    /// Creates the file with the next free number.
-    fn next_file(&mut self) -> Result<(PathBuf, File)> {
-        loop {
-            // A path need not be UTF-8.
-            let mut name = self.path.file_stem().unwrap_or_default().to_owned();
-            name.push(format!("-{:05}", self.number + 1));
-            if let Some(extension) = self.path.extension() {
-                name.push(".");
-                name.push(extension);
-            }
-            let path = self.path.with_file_name(name);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((path, file)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.number += 1,
-                Err(e) => return Err(Error::io("open", &e).on(path.display())),
-            }
+    fn begin_file(&mut self, packet: &Packet) -> Result<()> {
+        if self.is_pipe {
+            let mut writer = self.writer(ContainerFile::of_pipe(&self.path, self.options.writer)?);
+            writer.write(packet)?;
+            self.stats.files += 1;
+            self.now = Some(Current { path: self.path.clone(), writer, duration: None });
+            return Ok(());
         }
+        let time = captured_at(packet);
+        let (path, file) = self.names.create(time)?;
+        let begun = ContainerFile::of_file(file, &path, self.options.writer).and_then(|file| {
+            let mut writer = self.writer(file);
+            writer.write(packet).map(|_| writer)
+        });
+        // The file is ours and empty. If it cannot be removed, its number stays in use.
+        let writer = begun.map_err(|e| {
+            self.names.remove(&path);
+            e
+        })?;
+        self.stats.files += 1;
+        if self.options.retention.has_limit() {
+            let files = self.names.existing().unwrap_or_default();
+            self.kept.list(files, Some(&path));
+        }
+        self.now = Some(Current { path, writer, duration: self.options.rotation.duration_from(time) });
+        Ok(())
     }
 }
 
@@ -340,8 +389,8 @@ impl Submit for Recorder {
     /// After an error the packet comes back and is not in any file. The recorder finishes the file as far as possible,
     /// and begins another file at the next key frame. So it continues when the disk has room again. `Exhausted` on a
     /// full disk, `NotFound` and `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a
-    /// reader, `NotFound` and `WrongFile` for a pipe that was removed or replaced, `Unsupported` if Matroska cannot
-    /// hold the stream, `State` after [`Recorder::finish`].
+    /// reader, `NotFound` and `WrongFile` for a pipe that was removed or replaced, `Unsupported` if the
+    /// container cannot hold the stream, `State` after [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
@@ -355,6 +404,7 @@ impl Submit for Recorder {
             Ok(true) => {
                 self.stats.packets += 1;
                 self.failed = None;
+                self.delete_surplus();
             }
             Ok(false) => self.stats.skipped += 1,
             Err(_) => {
@@ -383,7 +433,7 @@ impl Submit for Recorder {
                 Submitted::Taken => return Ok(Submitted::Taken),
                 Submitted::Full(back) => packet = back,
             }
-            let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { continue };
+            let Some(pipe) = self.now.as_mut().and_then(|now| now.writer.file_mut().pipe()) else { continue };
             match wait::events(pipe.as_fd(), PollFlags::POLLOUT, deadline) {
                 // The clock is compared: a device may report that it is ready and then take nothing.
                 Ok(ready) if !ready.is_empty() && Instant::now() < deadline => {}
@@ -411,16 +461,18 @@ impl Drop for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+
     use crate::bitstream::Codec;
     use crate::error::ErrorKind;
     use crate::format::Size;
     use crate::frame::PacketMeta;
-    use crate::sink::matroska::output::{Output, Pipe};
+    use crate::sink::container::{Output, Pipe, WriterOptions};
 
     #[test]
     fn awaits_key_is_false_for_a_while_after_an_error() {
         let path = "/nonexistent/camera.mkv";
-        let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
+        let mut recorder = Recorder::new(path, RecorderOptions::default()).unwrap();
         assert!(recorder.awaits_key());
         let key = Packet::new(PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0), [0x10, 0, 0], None);
         assert_eq!(recorder.try_submit(key).unwrap_err().error.kind(), ErrorKind::NotFound);
@@ -457,7 +509,7 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
         let folder = Folder::new("name");
         let path = folder.0.join(OsStr::from_bytes(b"gate\xe9.mk\xff"));
-        let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
+        let mut recorder = Recorder::new(path, RecorderOptions::default()).unwrap();
         assert!(recorder.try_submit(key()).unwrap().is_taken());
         assert_eq!(recorder.path(), Some(&*folder.0.join(OsStr::from_bytes(b"gate\xe9-00001.mk\xff"))));
     }
@@ -471,10 +523,11 @@ mod tests {
         let mut pipe = Pipe::new(File::from(OwnedFd::from(device))).keeping();
         assert_eq!(pipe.write(&[io::IoSlice::new(&2u64.to_ne_bytes())]).unwrap(), 8);
         let folder = Folder::new("device");
-        let mut recorder = Recorder::new(&folder.0, WriterOptions::default(), FileRotation::default()).unwrap();
+        let mut recorder = Recorder::new(&folder.0, RecorderOptions::default()).unwrap();
         recorder.is_pipe = true;
-        let writer = Writer::new(Output::Pipe(pipe), "device".into(), WriterOptions::default());
-        recorder.now = Some((folder.0.clone(), writer));
+        let file = ContainerFile::new(Output::Pipe(pipe), "device".into(), WriterOptions::default());
+        let writer = recorder.writer(file);
+        recorder.now = Some(Current { path: folder.0.clone(), writer, duration: None });
         assert!(recorder.submit(key(), Duration::from_millis(20)).unwrap().full().is_some());
     }
 
@@ -483,7 +536,7 @@ mod tests {
         let folder = Folder::new("pipe");
         let path = folder.0.join("live");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut recorder = Recorder::new(&path, WriterOptions::default(), FileRotation::default()).unwrap();
+        let mut recorder = Recorder::new(&path, RecorderOptions::default()).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!(recorder.try_submit(key()).unwrap_err().error.kind(), ErrorKind::NotFound);
         assert!(!path.exists());

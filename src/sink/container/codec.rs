@@ -1,12 +1,13 @@
-//! `CodecID` and `CodecPrivate` (Matroska codec mappings): the data that a decoder needs before the first block.
+//! `avcC` and `hvcC`: the data that a decoder needs before the first packet. Matroska stores it as `CodecPrivate`.
 
 use crate::bitstream::{Bits, Codec, NalKind, ParameterSets};
 
 /// Returns `avcC` or `hvcC` with NAL unit lengths of four bytes; `None` if the parameter sets cannot be parsed.
-pub(super) fn private(sets: &ParameterSets) -> Option<Vec<u8>> {
+/// `are_all`: packets have no other sets, which `hvcC` says.
+pub(in crate::sink) fn private(sets: &ParameterSets, are_all: bool) -> Option<Vec<u8>> {
     match sets.codec() {
         Codec::H264 => avc(sets),
-        Codec::Hevc => hevc(sets),
+        Codec::Hevc => hevc(sets, are_all),
         _ => None,
     }
 }
@@ -53,7 +54,7 @@ fn chroma(bits: &mut Bits<'_>) -> Option<(u32, u32, u32)> {
 
 /// Returns `true` if the pictures of a stream are progressive, as far as its parameter sets show it. H.264 streams may
 /// have fields unless each of their pictures is a frame of frame macroblocks. H.265 streams state what their source is.
-pub(super) fn is_progressive(sets: &ParameterSets) -> bool {
+pub(in crate::sink) fn is_progressive(sets: &ParameterSets) -> bool {
     let Some(sps) = sets.of(NalKind::Sps).next() else { return false };
     match sets.codec() {
         Codec::H264 => has_frames_only(sps).unwrap_or(false),
@@ -118,7 +119,7 @@ fn skip_scaling_list(bits: &mut Bits<'_>, size: u32) -> Option<()> {
 }
 
 /// Writes `hvcC` (ISO/IEC 14496-15, 8.3.3.1).
-fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
+fn hevc(sets: &ParameterSets, are_all: bool) -> Option<Vec<u8>> {
     let sps = sets.of(NalKind::Sps).next()?.get(2..)?;
     let mut bits = Bits::new(sps);
     bits.bits(4)?; // sps_video_parameter_set_id
@@ -160,8 +161,8 @@ fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let present = kinds.iter().filter(|(kind, _)| sets.of(*kind).next().is_some());
     out.push(present.clone().count() as u8);
     for (kind, number) in present {
-        // array_completeness is 0, because blocks may contain other sets.
-        out.push(*number);
+        // array_completeness
+        out.push(*number | u8::from(are_all) << 7);
         out.extend(u16::try_from(sets.of(*kind).count()).ok()?.to_be_bytes());
         for unit in sets.of(*kind) {
             out.extend(length(unit)?);
@@ -181,7 +182,7 @@ mod tests {
         let stream = [0, 0, 1, 0x67, 66, 0xc0, 30, 0x8d, 0, 0, 1, 0x68, 0xce, 1];
         let sets = ParameterSets::find(Codec::H264, &stream).unwrap();
         let expected = [1, 66, 0xc0, 30, 0xff, 0xe1, 0, 5, 0x67, 66, 0xc0, 30, 0x8d, 1, 0, 3, 0x68, 0xce, 1];
-        assert_eq!(private(&sets).unwrap(), expected);
+        assert_eq!(private(&sets, false).unwrap(), expected);
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
                 let stream = [&[0, 0, 1, 0x67, 244, 0, 30][..], sps, &[0, 0, 1, 0x68, 0xce]].concat();
                 ParameterSets::find(Codec::H264, &stream).unwrap()
             };
-            assert!(private(&of(&sps)).unwrap().ends_with(&[0x68, 0xce, 0xff, 0xf8, 0xf8, 0]));
+            assert!(private(&of(&sps), false).unwrap().ends_with(&[0x68, 0xce, 0xff, 0xf8, 0xf8, 0]));
             assert_eq!(is_progressive(&of(&sps)), frames_only == "1", "{text}");
             assert!(!is_progressive(&of(&sps[..1])), "a set that ends early");
         }
@@ -220,7 +221,7 @@ mod tests {
         for count in [31, 32, 255] {
             let sets = ParameterSets::find(Codec::H264, &stream(count)).unwrap();
             // After the header, the SPS and its length.
-            assert_eq!(private(&sets).map(|avcc| avcc[13]), Some(count));
+            assert_eq!(private(&sets, false).map(|avcc| avcc[13]), Some(count));
         }
     }
 
@@ -234,7 +235,7 @@ mod tests {
                 };
                 let stream = [&[0, 0, 1][..], &sps_head, &sps, &[0, 0, 1], &pps].concat();
                 if let Some(sets) = ParameterSets::find(codec, &stream) {
-                    let _ = (private(&sets), is_progressive(&sets));
+                    let _ = (private(&sets, false), is_progressive(&sets));
                 }
             }
         }

@@ -13,14 +13,14 @@ use crate::sys::wait;
 /// The most slices of one `writev`.
 const MOST: usize = 64;
 
-pub(super) enum Output {
+pub(in crate::sink) enum Output {
     File(File),
     Pipe(Pipe),
     Stream(Box<dyn Write + Send>),
 }
 
 /// A pipe or device that does not block.
-pub(super) struct Pipe {
+pub(in crate::sink) struct Pipe {
     file: File,
     /// When a call that waits for the reader gives up.
     deadline: Instant,
@@ -29,16 +29,16 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(file: File) -> Self {
+    pub(in crate::sink) fn new(file: File) -> Self {
         Self { file, deadline: Instant::now(), waiting: None }
     }
 
     /// Keeps the bytes that the reader has not taken, instead of waiting for it.
-    pub(super) fn keeping(self) -> Self {
+    pub(in crate::sink) fn keeping(self) -> Self {
         Self { waiting: Some(Vec::new()), ..self }
     }
 
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::sink) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(waiting) = &mut self.waiting else { return write_until(&mut self.file, slices, self.deadline) };
         if waiting.is_empty() {
             match self.file.write_vectored(slices) {
@@ -50,12 +50,12 @@ impl Pipe {
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 
-    pub(super) fn has_waiting(&self) -> bool {
+    pub(in crate::sink) fn has_waiting(&self) -> bool {
         self.waiting.as_ref().is_some_and(|w| !w.is_empty())
     }
 
     /// Writes waiting bytes, as far as the reader takes them. Never blocks.
-    pub(super) fn write_waiting(&mut self) -> io::Result<()> {
+    pub(in crate::sink) fn write_waiting(&mut self) -> io::Result<()> {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         while !waiting.is_empty() {
             match self.file.write(waiting) {
@@ -92,14 +92,14 @@ impl AsFd for Pipe {
 
 impl Output {
     /// Sets the time limit for the next writes.
-    pub(super) fn within(&mut self, time: Duration) {
+    pub(in crate::sink) fn within(&mut self, time: Duration) {
         if let Self::Pipe(pipe) = self {
             pipe.deadline = wait::deadline(time);
         }
     }
 
     /// Writes all slices, in order.
-    pub(super) fn write<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    pub(in crate::sink) fn write<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
         let mut batch: [&[u8]; MOST] = [&[]; MOST];
         let mut filled = 0;
         for slice in slices.filter(|s| !s.is_empty()) {
@@ -150,7 +150,7 @@ impl Output {
     }
 
     /// Overwrites bytes of a file. Does nothing for a stream.
-    pub(super) fn patch(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(in crate::sink) fn patch(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write_all_at(bytes, at),
             Self::Pipe(..) | Self::Stream(_) => Ok(()),
@@ -158,21 +158,21 @@ impl Output {
     }
 
     /// Removes everything after `end`. `false` if that is impossible.
-    pub(super) fn cut(&mut self, end: u64) -> bool {
+    pub(in crate::sink) fn cut(&mut self, end: u64) -> bool {
         match self {
             Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),
             Self::Pipe(..) | Self::Stream(_) => false,
         }
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(in crate::sink) fn sync(&self) -> io::Result<()> {
         match self {
             Self::File(file) => file.sync_data(),
             Self::Pipe(..) | Self::Stream(_) => Ok(()),
         }
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::sink) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::File(_) => Ok(()),
             Self::Pipe(pipe) => pipe.flush(),
@@ -180,14 +180,14 @@ impl Output {
         }
     }
 
-    pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
+    pub(in crate::sink) fn pipe(&mut self) -> Option<&mut Pipe> {
         match self {
             Self::Pipe(pipe) => Some(pipe),
             Self::File(_) | Self::Stream(_) => None,
         }
     }
 
-    pub(super) fn is_file(&self) -> bool {
+    pub(in crate::sink) fn is_file(&self) -> bool {
         matches!(self, Self::File(_))
     }
 }

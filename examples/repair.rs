@@ -1,0 +1,51 @@
+//! Finishes Matroska and MP4 files that a crash or a power failure has left: writes the index and the duration in place.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use framelease::sink::{matroska, mp4, Repaired};
+use framelease::ErrorKind;
+
+const HELP: &str = "\
+Finishes recordings that a crash or a power failure has left: players can seek in them then.
+
+Usage: repair FILE...
+
+Each file is changed in place: half a frame at its end is removed, the index and the duration are written. A finished
+file stays as it is. Matroska and fragmented MP4 are recognized by the content of a file. A recorder of this library does
+this by itself for its latest file.
+";
+
+fn repair(path: &Path) -> framelease::Result<Option<Repaired>> {
+    match matroska::repair(path) {
+        Err(e) if e.kind() == ErrorKind::WrongFile => mp4::repair(path),
+        done => done,
+    }
+}
+
+fn main() -> ExitCode {
+    let files: Vec<_> = std::env::args_os().skip(1).collect();
+    if files.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    if files.is_empty() {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    }
+    let mut code = ExitCode::SUCCESS;
+    for path in files.iter().map(Path::new) {
+        match repair(path) {
+            Ok(Some(done)) => {
+                let (path, seconds) = (path.display(), done.duration.as_secs_f64());
+                println!("{path}: finished, {seconds:.3} s, {} bytes, {} removed", done.bytes, done.removed_bytes);
+            }
+            Ok(None) => println!("{}: nothing to do", path.display()),
+            Err(e) => {
+                eprintln!("{e}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
