@@ -18,6 +18,7 @@ mod options;
 mod record;
 mod report;
 mod sinks;
+mod web;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

@@ -11,10 +11,11 @@ pub enum Stage {
     Encoder,
     Rtp,
     Rtsp,
+    Web,
 }
 
 #[derive(Default)]
-pub struct Meter([Duration; 5]);
+pub struct Meter([Duration; 6]);
 
 /// The CPU time of this thread.
 pub fn thread_cpu_time() -> Duration {
@@ -27,8 +28,13 @@ impl Meter {
     pub fn charge<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let before = thread_cpu_time();
         let done = work();
-        self.0[stage as usize] += thread_cpu_time().saturating_sub(before);
+        self.add(stage, before);
         done
+    }
+
+    /// Adds the work since `before`.
+    pub fn add(&mut self, stage: Stage, before: Duration) {
+        self.0[stage as usize] += thread_cpu_time().saturating_sub(before);
     }
 
     pub fn of(&self, stage: Stage) -> Duration {

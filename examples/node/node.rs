@@ -15,11 +15,12 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common;
 use super::control::{Control, HELP};
-use super::meter::{Meter, Stage};
+use super::meter::{thread_cpu_time, Meter, Stage};
 use super::options::{multicast, Options};
 use super::report::{Row, Status};
 use super::sinks::Sinks;
 use super::source::{self, Source};
+use super::web::{Viewer, Web};
 
 /// A camera or an encoder that is silent for so long is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -33,6 +34,7 @@ pub struct Node {
     publisher: Option<Publisher>,
     sinks: Sinks,
     control: Option<Control>,
+    web: Option<Web>,
     meter: Meter,
     latency: Histogram,
     start: Instant,
@@ -67,6 +69,7 @@ impl Node {
             None => None,
         };
         let control = o.control.as_deref().map(Control::bind).transpose()?;
+        let web = o.web.map(|address| Web::bind(address, &o.users)).transpose()?;
         let (now, touched) = (Instant::now(), cpu_bytes());
         Ok(Self {
             source,
@@ -74,6 +77,7 @@ impl Node {
             publisher,
             sinks,
             control,
+            web,
             meter: Meter::default(),
             latency: Histogram::default(),
             start: now,
@@ -93,12 +97,14 @@ impl Node {
         let scaler = self.encoder.converter().map_or_else(String::new, |name| format!(" by {name}"));
         let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
         let rtsp = rtsp.map_or_else(String::new, |at| format!(", rtsp://{at}/live"));
-        format!("{camera}: {layout}{scaler} to {encoder}{rtsp}")
+        let web = self.web.as_ref().and_then(Web::local_addr);
+        let web = web.map_or_else(String::new, |at| format!(", http://{at}/"));
+        format!("{camera}: {layout}{scaler} to {encoder}{rtsp}{web}")
     }
 
     /// Waits at most so long for something to do, and does it.
     pub fn turn(&mut self, timeout: Duration) -> common::Result<()> {
-        self.wait(timeout, true)?;
+        let is_asked = self.wait(timeout, true)?;
         self.sinks.dispatch(&mut self.meter)?;
         if let Some(publisher) = &mut self.publisher {
             self.meter.charge(Stage::Share, || publisher.dispatch())?;
@@ -107,6 +113,7 @@ impl Node {
         self.frames()?;
         self.ask_for_key();
         self.commands();
+        self.serve_web(is_asked);
         if let Some(mut recording) = self.sinks.ended_recording() {
             // The others go on.
             if let Err(e) = recording.finish() {
@@ -123,7 +130,8 @@ impl Node {
         Err(format!("nothing came from {silent} for {SILENCE:?}").into())
     }
 
-    fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<()> {
+    /// Returns `true` if a browser asks for something.
+    fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<bool> {
         let mut fds = Vec::with_capacity(8);
         fds.push(PollFd::new(self.encoder.as_fd(), PollFlags::POLLIN));
         // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait
@@ -132,9 +140,12 @@ impl Node {
         let rest = rest.filter(|_| for_frames).chain(self.sinks.fds());
         let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let of_others = fds.len();
+        fds.extend(self.web.iter().flat_map(Web::fds).map(|(fd, flags)| PollFd::new(fd, flags)));
         match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
-            Err(Errno::EINTR) => Ok(()),
-            done => done.map(drop).map_err(Into::into),
+            Err(Errno::EINTR) => Ok(false),
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(fds[of_others..].iter().any(|fd| fd.any() == Some(true))),
         }
     }
 
@@ -169,12 +180,16 @@ impl Node {
                 self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
             }
             self.sinks.push(&packet, &mut self.meter)?;
+            if let Some(web) = self.web.as_mut().filter(|web| web.is_watched()) {
+                self.meter.charge(Stage::Web, || web.push(&packet));
+            }
         }
     }
 
     fn ask_for_key(&mut self) {
         let is_soon = self.key_asked_at.is_some_and(|at| at.elapsed() < KEY_AGAIN);
-        if !is_soon && self.sinks.awaits_key() {
+        let web = self.web.as_ref().is_some_and(Web::awaits_key);
+        if !is_soon && (web || self.sinks.awaits_key()) {
             let _ = self.encoder.force_key();
             self.key_asked_at = Some(Instant::now());
         }
@@ -187,6 +202,18 @@ impl Node {
             Err(e) => format!("error: {e}"),
         });
         self.control = Some(control);
+    }
+
+    fn serve_web(&mut self, is_asked: bool) {
+        let Some(mut web) = self.web.take() else { return };
+        // Without browsers, there is nothing to do until one comes.
+        if is_asked || web.has_clients() {
+            let before = thread_cpu_time();
+            let viewers: Vec<Viewer> = web.viewers().collect();
+            web.dispatch(|| self.status_for(&viewers).json());
+            self.meter.add(Stage::Web, before);
+        }
+        self.web = Some(web);
     }
 
     fn command(&mut self, line: &str) -> Result<String, String> {
@@ -209,6 +236,11 @@ impl Node {
     }
 
     pub fn status(&self) -> Status {
+        let viewers: Vec<Viewer> = self.web.iter().flat_map(Web::viewers).collect();
+        self.status_for(&viewers)
+    }
+
+    fn status_for(&self, viewers: &[Viewer]) -> Status {
         let mut rows = Vec::new();
         let stats = self.encoder.encoder().stats();
         let (meter, latency) = (&self.meter, |q| self.latency.quantile_ns(q) / 1000);
@@ -247,6 +279,13 @@ impl Node {
                 let to = format!("{} by {}", client.peer, client.transport);
                 rows.push(Row::new("client", &to, client.sent.frames, client.sent.dropped).bytes(client.sent.octets));
             }
+        }
+        if !viewers.is_empty() {
+            rows.push(Row::new("web", "", stats.packets, 0).cpu(meter.of(Stage::Web)));
+        }
+        for viewer in viewers {
+            let row = Row::new("browser", &viewer.peer.to_string(), viewer.frames, viewer.dropped);
+            rows.push(row.bytes(viewer.bytes));
         }
         Status {
             seconds: self.start.elapsed().as_secs_f64(),

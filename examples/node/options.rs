@@ -38,7 +38,8 @@ Usage: node [OPTIONS]
   --interface NAME                send multicast through this interface (default: by the routes)
   --rtsp ADDR:PORT                serve rtsp://ADDR:PORT/live
   --rtsp-multicast GROUP:PORT     the group for RTSP clients that ask for multicast
-  --user NAME:PASSWORD            a user who may watch by RTSP; repeatable (default: everyone)
+  --web ADDR:PORT                 a page for browsers with the live picture and the table: http://ADDR:PORT/
+  --user NAME:PASSWORD            a user who may watch by RTSP and the page; repeatable (default: everyone)
   --share SOCKET                  share raw frames with framelease subscribers at this socket
   --sdp FILE                      write the session description of the first RTP destination
   --control SOCKET                take commands at this socket, one in each line; 'help' lists them
@@ -58,6 +59,7 @@ pub struct Options {
     pub interface: Option<String>,
     pub rtsp: Option<SocketAddr>,
     pub rtsp_group: Option<SocketAddr>,
+    pub web: Option<SocketAddr>,
     pub users: Vec<(String, String)>,
     pub share: Option<PathBuf>,
     pub sdp: Option<PathBuf>,
@@ -91,6 +93,7 @@ impl Options {
             interface: None,
             rtsp: None,
             rtsp_group: None,
+            web: None,
             users: Vec::new(),
             share: None,
             sdp: None,
@@ -138,6 +141,7 @@ impl Options {
                     let group = address(&mut p, "rtsp-multicast")?;
                     o.rtsp_group = Some(multicast(group).map_err(|e| format!("--rtsp-multicast {e}"))?);
                 }
+                Long("web") => o.web = Some(address(&mut p, "web")?),
                 Long("user") => {
                     let text: String = value(&mut p, "user")?;
                     let (name, password) = text.split_once(':').ok_or("--user needs NAME:PASSWORD")?;
@@ -167,8 +171,14 @@ impl Options {
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination, and needs --rtp or --multicast".into());
         }
-        if o.rtsp.is_none() && (o.rtsp_group.is_some() || !o.users.is_empty()) {
-            return Err("--user and --rtsp-multicast are for --rtsp, which is not there".into());
+        if o.rtsp.is_none() && o.rtsp_group.is_some() {
+            return Err("--rtsp-multicast is for --rtsp, which is not there".into());
+        }
+        if o.rtsp.is_none() && o.web.is_none() && !o.users.is_empty() {
+            return Err("--user is for --rtsp and --web, which are not there".into());
+        }
+        if o.web.is_some() && !matches!(o.ends.codec, Codec::H264 | Codec::Hevc) {
+            return Err(format!("--web shows H.264 and H.265, not {}", o.ends.codec).into());
         }
         Ok(Some(o))
     }

@@ -2,8 +2,8 @@
 //! ffmpeg and compares it frame by frame.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -134,6 +134,37 @@ impl Control {
     }
 }
 
+/// The body of an answer.
+fn http(to: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Writes the first frames of the live picture to a file. Returns their number.
+fn picture(from: SocketAddr, to: &Path, frames: usize) -> usize {
+    let mut stream = TcpStream::connect(from).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET /live.mp4 HTTP/1.1\r\n\r\n").unwrap();
+    let (mut answer, mut line, mut file) = (BufReader::new(stream), String::new(), File::create(to).unwrap());
+    while !line.ends_with("\r\n\r\n") {
+        assert!(answer.read_line(&mut line).unwrap() > 0, "{line}");
+    }
+    // A chunk for each frame.
+    for _ in 0..frames {
+        let mut length = String::new();
+        answer.read_line(&mut length).unwrap();
+        let mut chunk = vec![0; usize::from_str_radix(length.trim(), 16).unwrap() + 2];
+        answer.read_exact(&mut chunk).unwrap();
+        file.write_all(&chunk[..chunk.len() - 2]).unwrap();
+    }
+    frames
+}
+
 /// The number after a name in JSON.
 fn number(json: &str, name: &str) -> u64 {
     let rest = json.split(&format!("\"{name}\":")).nth(1).unwrap_or_else(|| panic!("no {name} in {json}"));
@@ -152,6 +183,7 @@ fn node_gives_every_consumer_the_same_pixels() {
     let (one, two, group) = (Receiver::start(None), Receiver::start(None), Receiver::start(Some(GROUP)));
     // A port that is free now.
     let rtsp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let web = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let args = [
         ["--camera", &text(&camera)],
@@ -166,6 +198,7 @@ fn node_gives_every_consumer_the_same_pixels() {
         ["--multicast", &format!("{GROUP}:{}", group.port)],
         ["--interface", "lo"],
         ["--rtsp", &rtsp.to_string()],
+        ["--web", &web.to_string()],
         ["--share", &text(&socket)],
         ["--control", &text(&control)],
     ];
@@ -182,12 +215,16 @@ fn node_gives_every_consumer_the_same_pixels() {
     while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
         watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
     }
+    // A browser asks for the page, and shows the picture.
+    let page = http(web, "/");
+    assert!(page.contains("live.mp4"), "{page}");
+    let shown = picture(web, &streams.join("node-web.mp4"), 10);
     // One more consumer joins while the node runs, and leaves again.
     let late = Receiver::start(None);
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, late.port));
     assert_eq!(console.ask(&format!("attach rtp {to}")), "ok");
     assert!(console.ask(&format!("attach rtp {to}")).starts_with("error: "), "twice");
-    let second = streams.join("node-second.mkv");
+    let second = streams.join("node-second.mp4");
     assert_eq!(console.ask(&format!("attach record {}", second.display())), "ok");
     assert_eq!(peers.map(|p| p.join().unwrap()), [MANY; 2]);
     let start = Instant::now();
@@ -200,6 +237,8 @@ fn node_gives_every_consumer_the_same_pixels() {
         assert!(start.elapsed() < Duration::from_secs(30), "{status}");
         std::thread::sleep(Duration::from_millis(50));
     };
+    let table = http(web, "/status.json");
+    assert!(table.contains("\"stage\":\"record\"") && number(&table, "cpu_bytes") == 0, "{table}");
     assert!(status.contains("\"stage\":\"client\"") && status.contains("by TCP"), "{status}");
     assert_eq!(console.ask(&format!("detach rtp {to}")), "ok");
     assert_eq!(console.ask(&format!("detach record {}", second.display())), "ok");
@@ -236,7 +275,8 @@ fn node_gives_every_consumer_the_same_pixels() {
         let frames = write_stream(&streams.join(&file), &packets);
         list.push(format!("{file} {frames}"));
     }
-    list.push("node-second.mkv 5".into());
+    list.push("node-second.mp4 5".into());
+    list.push(format!("node-web.mp4 {shown}"));
     list.extend((1..=2).map(|i| format!("node-peer{i}.raw {MANY} nv12 320x180")));
     std::fs::write(streams.join("node.parts"), list.join("\n")).unwrap();
     let _ = std::fs::remove_dir_all(&folder);

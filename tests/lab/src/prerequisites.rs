@@ -12,7 +12,8 @@ use crate::say;
 use crate::Res;
 
 /// What tests on this machine call, and Debian's package with it. Without one, its tests skip.
-const OF_TESTS: [(&str, &str); 14] = [
+const OF_TESTS: [(&str, &str); 16] = [
+    ("chromium", "chromium"),
     ("clang", "clang"),
     ("clang++", "clang"),
     ("cmake", "cmake"),
@@ -24,6 +25,7 @@ const OF_TESTS: [(&str, &str); 14] = [
     ("mkvmerge", "mkvtoolnix"),
     ("python3", "python3"),
     ("qemu-arm", "qemu-user"),
+    ("strace", "strace"),
     ("tshark", "tshark"),
     ("unshare", "util-linux"),
     ("valgrind", "valgrind"),
