@@ -1,5 +1,5 @@
-//! CPU of one 1080p30 H.264 frame of 8 Mbit/s into a Matroska or MP4 file and to four RTP receivers on loopback, beside ffmpeg
-//! and GStreamer in the same run.
+//! CPU of one 1080p30 H.264 frame of 8 Mbit/s into a Matroska or MP4 file and to four RTP receivers on loopback, beside
+//! ffmpeg and GStreamer in the same run.
 //!
 //! Every contender, ours too, is a process of its own, whose whole CPU time counts. The receivers are threads of this
 //! process, whose time does not. `docs/performance.md` says how to read it.

@@ -1,4 +1,5 @@
-//! Finishes Matroska and MP4 files that a crash or a power failure has left: writes the index and the duration in place.
+//! Finishes Matroska and MP4 files that a crash or a power failure has left: writes the index and the duration in
+//! place.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! A coded stream in a file: Matroska or MP4 by its name, else a byte stream, IVF for VP8, or FWHT frames one after the other.
+//! A coded stream in a file: Matroska or MP4 by its name, else a byte stream, IVF for VP8, or FWHT frames one after the
+//! other.
 #![allow(dead_code)] // No example both reads and writes.
 
 use std::fs::File;

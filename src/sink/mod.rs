@@ -31,6 +31,7 @@ mod container;
 pub mod matroska;
 pub mod mp4;
 pub mod recorder;
+pub mod ring;
 pub mod rtp;
 pub mod rtsp;
 

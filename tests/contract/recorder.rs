@@ -1,10 +1,13 @@
-//! The contract for `sink::recorder::Recorder`. Its items are finished files, and finished streams in a pipe.
+//! The contract for `sink::recorder::Recorder` and `sink::ring::EventRecorder`. Their items are finished files, and
+//! finished streams in a pipe.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use framelease::sink::recorder::{FileRotation, Recorder, RecorderEvent, RecorderOptions};
+use framelease::sink::ring::{EventRecorder, RingOptions};
 use framelease::Submit;
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -197,4 +200,78 @@ mod pipe {
     }
 
     crate::contract!(Pipe);
+}
+
+mod events {
+    use super::*;
+    use crate::scene::Description;
+
+    /// Each trigger records one packet.
+    struct Events {
+        recorder: EventRecorder,
+        next: u64,
+        _folder: Folder,
+    }
+
+    impl Events {
+        fn submit(&mut self) {
+            self.next += 1;
+            let packet = packet(self.next, self.next * 1_000_000_000, 100);
+            assert!(self.recorder.try_submit(packet).unwrap().is_taken());
+        }
+    }
+
+    impl Scene for Events {
+        type Station = EventRecorder;
+
+        const DESCRIPTION: Description<Self> = Description {
+            // The packet after a trigger finishes its recording.
+            give: |scene| {
+                scene.recorder.trigger().unwrap();
+                scene.submit();
+            },
+            most_waiting: 20,
+            many: 100,
+            extra_wakes: 0,
+            most_ignored: Some(64),
+            // With a regular file, `trigger` returns the errors.
+            fail: None,
+            end: Some(|scene| {
+                scene.recorder.trigger().unwrap();
+                scene.recorder.finish();
+            }),
+            gives_before_end: true,
+            // A regular file always has room.
+            fill: None,
+            make_room: None,
+            // Another thread cannot make anything possible.
+            elsewhere: None,
+            // It does not use a device.
+            restart: None,
+            // It copies the packets of a camera or an encoder.
+            last_lease: None,
+            // It has no clients.
+            crowd: None,
+            drop_is_seen: None,
+        };
+
+        fn new() -> Self {
+            let folder = Folder::new();
+            let ring = RingOptions::default().before(Duration::ZERO).after(Duration::ZERO);
+            let recorder = EventRecorder::new(folder.file("e.mkv"), RecorderOptions::default(), ring).unwrap();
+            let mut events = Self { recorder, next: 0, _folder: folder };
+            events.submit();
+            events
+        }
+
+        fn station(&mut self) -> &mut EventRecorder {
+            &mut self.recorder
+        }
+
+        fn kind(event: &RecorderEvent) -> Kind {
+            kind(event)
+        }
+    }
+
+    crate::contract!(Events);
 }

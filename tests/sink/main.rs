@@ -13,6 +13,7 @@ mod packet_receiver;
 mod receive;
 mod recorder;
 mod repair;
+mod ring;
 mod rtp;
 mod rtsp;
 mod station;

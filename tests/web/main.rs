@@ -111,7 +111,7 @@ impl Drop for Served {
     }
 }
 
-/// A table of a node that has coded so many frames.
+/// A table of a node that has coded this number of frames.
 fn status(frames: u64) -> String {
     let seconds = frames as f64 / FPS as f64;
     format!(

@@ -63,7 +63,8 @@ const OF_CLUSTERS: [u32; 9] = [SIMPLE_BLOCK, BLOCK_GROUP, 0xe7, 0xa7, 0xab, 0x58
 ///
 /// # Errors
 /// `WrongFile` if the file is not a Matroska file. `Busy` while a [`Writer`](super::Writer) or another repair has the
-/// file open. `Unsupported` if the file has no room for the duration or the position of the index; it is then unchanged. Errors of `open` and of the reads and writes, such as `PermissionDenied` and `Exhausted`.
+/// file open. `Unsupported` if the file has no room for the duration or the position of the index, and is unchanged.
+/// Errors of `open` and of the reads and writes, such as `PermissionDenied` and `Exhausted`.
 pub fn repair(path: impl AsRef<Path>) -> Result<Option<Repaired>> {
     let path = path.as_ref();
     let file = reopen(path)?;
@@ -97,7 +98,7 @@ impl From<io::Error> for Why {
 /// A place that can be overwritten: position and bytes.
 type Place = (u64, u64);
 
-/// What is in a file, as far as it was read.
+/// The content of a file, as far as it was read.
 struct Scan {
     length: u64,
     segment: Element,
@@ -278,7 +279,7 @@ fn next_cluster(file: &File, at: u64) -> io::Result<Option<u64>> {
     })
 }
 
-/// Returns `true` if a seek head can be at a place of so many bytes: exactly, or with a Void after it.
+/// Returns `true` if a seek head can be at a place of this size: exactly, or with a Void after it.
 fn fits(bytes: u64) -> bool {
     bytes == SEEK_HEAD_BYTES as u64 || bytes >= SEEK_HEAD_BYTES as u64 + 2
 }

@@ -59,7 +59,7 @@ enum Look {
     Found(Box<Found>),
 }
 
-/// What is in a file that was not finished.
+/// The content of a file that was not finished.
 struct Found {
     length: u64,
     /// Where the content of `moov` begins.

@@ -34,8 +34,8 @@ pub enum RecorderEvent {
         /// Counts of its content.
         summary: Summary,
     },
-    /// A file could not be finished, repaired or deleted. A file that could not be finished lacks its index and duration,
-    /// and can still be played. The text names the file.
+    /// A file could not be finished, repaired or deleted. A file that could not be finished lacks its index and
+    /// duration, and can still be played. The text names the file.
     Error(Error),
     /// A file that a crash had left without an end was repaired.
     Repaired {
@@ -272,7 +272,16 @@ impl Recorder {
         Ok(begins)
     }
 
-    fn end_file(&mut self) {
+    pub(in crate::sink) fn is_pipe(&self) -> bool {
+        self.is_pipe
+    }
+
+    pub(in crate::sink) fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Finishes the current file. The next key frame begins another.
+    pub(in crate::sink) fn end_file(&mut self) {
         self.watch(false);
         let Some(Current { path, writer, .. }) = self.now.take() else { return };
         self.events.push(match writer.finish() {

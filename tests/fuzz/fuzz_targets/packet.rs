@@ -1,5 +1,5 @@
-//! Any bytes as packets, into a Matroska and an MP4 stream that end anywhere, an RTP sender whose receiver reads nothing, and the
-//! JPEG decoder.
+//! Any bytes as packets, into a Matroska and an MP4 stream that end anywhere, an RTP sender whose receiver reads
+//! nothing, and the JPEG decoder.
 //!
 //! Input: codec, room of the stream (two bytes), MTU; then packets: time, length (two bytes), bytes.
 
