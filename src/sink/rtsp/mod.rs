@@ -6,6 +6,7 @@
 mod auth;
 mod builder;
 mod connection;
+mod connections;
 mod handlers;
 mod message;
 mod mount;
