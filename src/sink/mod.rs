@@ -27,6 +27,7 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 
+mod base64;
 pub mod matroska;
 pub mod rtp;
 pub mod rtsp;

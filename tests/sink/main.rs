@@ -14,3 +14,4 @@ mod rtp;
 mod rtsp;
 mod station;
 mod support;
+mod tunnel;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::epoll::EpollFlags;
 
 use super::auth::AuthResult;
-use super::connection::{Arrived, Client, Connection};
+use super::connection::{Arrived, Client, Connection, Role, READ};
 use super::message::{parse, Parsed, Request, Response, Status};
 use super::server::{Server, ACCEPT_AGAIN};
 use super::session::{Session, Transport};
@@ -28,6 +28,10 @@ impl Server {
     /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
     /// or is not used. If its request waits for parameter sets, returns when that ends.
     pub(super) fn deadline(&self, c: &Connection) -> Option<Instant> {
+        if let Role::Post { .. } = c.role {
+            // It is closed with the other half of its tunnel.
+            return None;
+        }
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
             (!is_used).then(|| c.heard + self.settings.session_timeout)
@@ -91,16 +95,39 @@ impl Server {
         if !events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             return;
         }
-        match connection.read() {
+        let mut bytes = [0; READ];
+        match connection.read(&mut bytes) {
             Arrived::End => self.disconnect(place),
             Arrived::Nothing => {}
-            // The bytes of requests that wait are limited.
-            Arrived::Bytes if connection.waits.is_some() && connection.inbox.len() > MOST_INBOX => {
-                self.stats.malformed += 1;
-                self.dismiss(place, Status::EntityTooLarge);
+            Arrived::Bytes(len) => self.take(place, &bytes[..len]),
+        }
+    }
+
+    /// Takes bytes that came in a connection.
+    pub(super) fn take(&mut self, place: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections[place].as_mut() else { return };
+        match &mut connection.role {
+            Role::New | Role::Rtsp => self.collect(place, bytes),
+            Role::Get { .. } => self.take_packets(place, bytes),
+            Role::Post { get, decoder } => {
+                let (get, decoded) = (*get, decoder.decode(bytes));
+                match decoded {
+                    Some(bytes) => self.collect(get, &bytes),
+                    None => self.refuse(get, Response::new(Status::BadRequest, None)),
+                }
             }
-            Arrived::Bytes if connection.waits.is_some() => {}
-            Arrived::Bytes => self.read_messages(place),
+        }
+    }
+
+    /// Takes the next bytes of the requests that are answered in a connection.
+    fn collect(&mut self, place: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections[place].as_mut().filter(|c| c.closes.is_none()) else { return };
+        connection.inbox.extend_from_slice(bytes);
+        if connection.waits.is_none() {
+            self.read_messages(place);
+        } else if connection.inbox.len() > MOST_INBOX {
+            // The bytes of requests that wait are limited.
+            self.refuse(place, Response::new(Status::EntityTooLarge, None));
         }
     }
 
@@ -136,11 +163,17 @@ impl Server {
                 Parsed::Blank(used) => at += used,
                 Parsed::Packet(channel, bytes, used) => {
                     connection.heard = now;
-                    self.keep_sessions(client.number, now);
                     self.hear(client.number, channel, bytes);
                     at += used;
                 }
+                Parsed::Request(request, used) if request.is_http => {
+                    connection.since = None;
+                    return self.answer_http(place, &request, &inbox[at + used..]);
+                }
                 Parsed::Request(request, used) => {
+                    if let Role::New = connection.role {
+                        connection.role = Role::Rtsp;
+                    }
                     connection.heard = now;
                     self.keep_sessions(client.number, now);
                     if let Some(until) = self.respond(&client, &request) {
@@ -154,11 +187,7 @@ impl Server {
                     self.stats.requests += 1;
                     at += used;
                 }
-                Parsed::Bad(status) => {
-                    self.stats.malformed += 1;
-                    self.dismiss(place, status);
-                    return;
-                }
+                Parsed::Bad(status) => return self.refuse(place, Response::refusal(status, &inbox[at..])),
             }
         }
     }
@@ -204,8 +233,9 @@ impl Server {
         None
     }
 
-    /// Takes a receiver's report, which comes on the channel after that of its packets.
-    fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
+    /// Takes a packet of a client. A receiver's report comes on the channel after that of its packets.
+    pub(super) fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
+        self.keep_sessions(connection, Instant::now());
         let is_its = |s: &&mut Session| {
             s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
         };
@@ -215,10 +245,11 @@ impl Server {
         }
     }
 
-    /// Sends an error to a client, and closes its connection.
-    pub(super) fn dismiss(&mut self, place: usize, status: Status) {
-        if let Some(connection) = self.connections[place].as_mut() {
-            let _ = connection.out.message(Response::new(status, None).end().as_bytes());
+    /// Sends the response to a malformed request, and closes the connection.
+    pub(super) fn refuse(&mut self, place: usize, response: Response) {
+        if let Some(connection) = self.connections[place].as_mut().filter(|c| c.closes.is_none()) {
+            self.stats.malformed += 1;
+            let _ = connection.out.message(response.end().as_bytes());
             connection.close();
         }
     }
@@ -228,6 +259,11 @@ impl Server {
     pub(super) fn disconnect(&mut self, place: usize) {
         let Some(connection) = self.connections[place].take() else { return };
         self.readiness.remove(&connection);
+        match connection.role {
+            Role::Get { post: Some(post), .. } => self.disconnect(post),
+            Role::Post { get, .. } => self.lose_post(get),
+            _ => {}
+        }
         let of_it = |s: &&Session| s.connection == connection.number && s.transport == Transport::Tcp;
         let ended: Vec<String> = self.sessions.iter().filter(of_it).map(|s| s.id.clone()).collect();
         ended.iter().for_each(|id| self.end_session(id));

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::connection::Connection;
-use super::message::{plain, Status};
+use super::message::{plain, Response, Status};
 use super::mount::{Mount, MountId, MountOptions};
 use super::session::{Session, Transport};
 use super::settings::Settings;
@@ -53,9 +53,10 @@ pub struct ServerStats {
     pub connections: u64,
     /// Connections that were refused because there were too many.
     pub refused: u64,
-    /// Requests that could be parsed.
+    /// RTSP requests that could be parsed.
     pub requests: u64,
-    /// Connections that were closed for a malformed or an incomplete request.
+    /// Connections that were closed for a malformed or an incomplete request, or for an HTTP request that opens no
+    /// tunnel.
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
@@ -389,8 +390,8 @@ impl Server {
             let Some(connection) = &self.connections[place] else { continue };
             if self.deadline(connection).is_some_and(|at| at <= now) {
                 if connection.closes.is_none() && connection.since.is_some() {
-                    self.stats.malformed += 1;
-                    self.dismiss(place, Status::RequestTimeout);
+                    let refusal = Response::refusal(Status::RequestTimeout, &connection.inbox);
+                    self.refuse(place, refusal);
                 } else {
                     self.disconnect(place);
                 }
