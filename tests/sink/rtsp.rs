@@ -452,12 +452,14 @@ fn describe_waits_for_parameter_sets_but_not_forever() {
     other.say("OPTIONS", "/live", "");
     serve(&mut server, Duration::from_millis(100));
     assert_eq!(other.response().unwrap().status, 200, "other clients do not wait");
+    assert!(server.awaits_key(live), "the key frame carries the parameter sets");
     c.stream.set_nonblocking(true).unwrap();
     assert!(c.stream.peek(&mut [0]).is_err());
     c.stream.set_nonblocking(false).unwrap();
     let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
     let bytes = [0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
     server.submit(live, &Packet::new(meta, bytes, None)).unwrap();
+    assert!(!server.awaits_key(live));
     serve(&mut server, Duration::from_millis(20));
     let about = c.response().unwrap();
     assert!(about.status == 200 && about.body.contains("sprop-parameter-sets=Z0LAHg==,aM4="), "{about:?}");
@@ -476,6 +478,27 @@ fn describe_waits_for_parameter_sets_but_not_forever() {
     serve(&mut server, Duration::from_millis(200));
     assert_eq!(c.response().unwrap().status, 413);
     assert_eq!(server.stats().requests, 5);
+}
+
+#[test]
+fn describe_that_waits_asks_for_one_key_frame() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let mut clients = [0; 3].map(|_| Client::connect(server.local_addr().unwrap()));
+    clients.iter_mut().for_each(|c| c.say("DESCRIBE", "/live", ""));
+    assert_eq!(events(&mut server), [ServerEvent::KeyFrameWanted(live)]);
+    // A key frame without parameter sets, which more would not have either.
+    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
+    server.submit(live, &Packet::new(meta, [0, 0, 1, 0x65, 0x88], None)).unwrap();
+    clients[0].say("DESCRIBE", "/live", "");
+    assert!(events(&mut server).is_empty() && !server.awaits_key(live));
+    // After the descriptions, too.
+    let end = Instant::now() + Duration::from_millis(2500);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        assert!(server.recv(left).unwrap().is_nothing());
+    }
+    assert_eq!(clients[0].response().unwrap().status, 200);
+    assert_eq!(server.stats().requests, 4);
 }
 
 #[test]

@@ -83,8 +83,9 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// A client may connect before the first packet. Its DESCRIBE is answered when the parameter sets are known, or two
-/// seconds after the first such request. Submit a packet with parameter sets before, if you have one.
+/// A client may connect before the first packet. Its DESCRIBE asks for a key frame. It is answered when the parameter
+/// sets are known, or two seconds after the first such request. Submit a packet with parameter sets before, if you have
+/// one.
 ///
 /// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
 /// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
