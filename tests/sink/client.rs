@@ -58,20 +58,29 @@ impl Client {
     }
 
     /// Makes a new connection the server's half of a tunnel, and opens the other half.
-    pub fn into_tunnel(mut self, cookie: &str) -> Self {
-        let opened = self.raw(get(cookie).as_bytes()).expect("a response");
+    pub fn into_tunnel(self, cookie: &str) -> Self {
+        self.try_into_tunnel(cookie).expect("a tunnel")
+    }
+
+    pub fn try_into_tunnel(mut self, cookie: &str) -> Option<Self> {
+        let opened = self.raw(get(cookie).as_bytes())?;
         assert_eq!((opened.status, opened.header("Content-Type")), (200, "application/x-rtsp-tunnelled"), "{opened:?}");
         assert!(opened.head.starts_with("HTTP/1.0 ") && opened.header("Content-Length").is_empty(), "{opened:?}");
-        self.open_post(cookie);
-        self
+        self.try_open_post(cookie).ok()?;
+        Some(self)
     }
 
     /// Sends another POST, whose body continues the requests.
     pub fn open_post(&mut self, cookie: &str) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.write_all(post(cookie).as_bytes()).unwrap();
+        self.try_open_post(cookie).unwrap();
+    }
+
+    fn try_open_post(&mut self, cookie: &str) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(post(cookie).as_bytes())?;
         self.post = Some(stream);
+        Ok(())
     }
 
     /// Sends bytes as they are, or in Base64 through the tunnel.
