@@ -27,6 +27,7 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 
+mod base64;
 mod container;
 pub mod matroska;
 pub mod mp4;

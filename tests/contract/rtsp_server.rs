@@ -1,4 +1,4 @@
-//! The contract for `sink::rtsp::Server`. Its items are clients that join and leave.
+//! The contract for `sink::rtsp::Server`. Its items are clients that join and leave, also through HTTP.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -16,7 +16,7 @@ use crate::packet_receiver::packet;
 use crate::scene::{Crowd, Description, Kind, Scene};
 use crate::support::SOON;
 
-struct Clients {
+struct Clients<const TUNNELED: bool> {
     server: Server,
     live: MountId,
     clients: Vec<Client>,
@@ -25,7 +25,7 @@ struct Clients {
 
 const MOST_CLIENTS: usize = 4;
 
-impl Clients {
+impl<const TUNNELED: bool> Clients<TUNNELED> {
     /// Runs a client in a thread while this thread serves the server.
     fn served<T: Send + 'static>(&mut self, client: impl FnOnce() -> T + Send + 'static) -> T {
         let client = std::thread::spawn(client);
@@ -45,7 +45,7 @@ impl Clients {
         }
         let address = self.server.local_addr().unwrap();
         let (mut client, session) = self.served(move || {
-            let mut client = Client::connect(address);
+            let mut client = if TUNNELED { Client::tunnel(address) } else { Client::connect(address) };
             let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
             (client, session)
         });
@@ -55,7 +55,7 @@ impl Clients {
     }
 }
 
-impl Scene for Clients {
+impl<const TUNNELED: bool> Scene for Clients<TUNNELED> {
     type Station = Server;
 
     const DESCRIPTION: Description<Self> = Description {
@@ -139,4 +139,10 @@ impl Scene for Clients {
     }
 }
 
-crate::contract!(Clients);
+mod direct {
+    crate::contract!(super::Clients<false>);
+}
+
+mod tunneled {
+    crate::contract!(super::Clients<true>);
+}

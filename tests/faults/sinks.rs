@@ -253,7 +253,9 @@ pub fn serve(packets: &[Packet], fault: Option<Fault>) -> Served {
     });
     let clients = match told.recv() {
         Ok(address) => std::thread::scope(|scope| {
-            [(); 2].map(|()| scope.spawn(move || watch(address))).map(|client| client.join().unwrap())
+            [false, true]
+                .map(|by_http| scope.spawn(move || watch(address, by_http)))
+                .map(|client| client.join().unwrap())
         }),
         Err(_) => [None, None],
     };
@@ -264,10 +266,13 @@ pub fn serve(packets: &[Packet], fault: Option<Fault>) -> Served {
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Takes eight frames by TCP.
-fn watch(address: SocketAddr) -> Option<usize> {
+/// Takes eight frames by TCP, also through HTTP.
+fn watch(address: SocketAddr, by_http: bool) -> Option<usize> {
     let mut client = client::Client::try_connect(address).ok()?;
     client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    if by_http {
+        client = client.try_into_tunnel(&client::new_cookie())?;
+    }
     let url = format!("rtsp://{address}/live");
     let setup = format!("SETUP {url}/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\n\r\n");
     let session = client.raw(setup.as_bytes()).filter(|r| r.status == 200)?.session();

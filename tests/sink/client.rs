@@ -1,13 +1,16 @@
-//! A small RTSP client that sends any request, also invalid ones.
+//! A small RTSP client that sends any request, also invalid ones, and also through HTTP.
 #![allow(dead_code)] // Not all of it is used by every test.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A client that may send invalid requests.
 pub struct Client {
     pub stream: TcpStream,
+    /// What it sends, in Base64, if it sends through HTTP.
+    pub post: Option<TcpStream>,
     address: SocketAddr,
     cseq: u32,
     /// Packets that came between responses: channel, bytes.
@@ -46,12 +49,51 @@ impl Client {
     }
 
     pub fn of(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() }
+        Self { stream, post: None, address, cseq: 0, packets: Vec::new(), kept: Vec::new() }
+    }
+
+    /// Opens an HTTP tunnel with the requests that live555 sends.
+    pub fn tunnel(address: SocketAddr) -> Self {
+        Self::connect(address).into_tunnel(&new_cookie())
+    }
+
+    /// Makes a new connection the server's half of a tunnel, and opens the other half.
+    pub fn into_tunnel(self, cookie: &str) -> Self {
+        self.try_into_tunnel(cookie).expect("a tunnel")
+    }
+
+    pub fn try_into_tunnel(mut self, cookie: &str) -> Option<Self> {
+        let opened = self.raw(get(cookie).as_bytes())?;
+        assert_eq!((opened.status, opened.header("Content-Type")), (200, "application/x-rtsp-tunnelled"), "{opened:?}");
+        assert!(opened.head.starts_with("HTTP/1.0 ") && opened.header("Content-Length").is_empty(), "{opened:?}");
+        self.try_open_post(cookie).ok()?;
+        Some(self)
+    }
+
+    /// Sends another POST, whose body continues the requests.
+    pub fn open_post(&mut self, cookie: &str) {
+        self.try_open_post(cookie).unwrap();
+    }
+
+    fn try_open_post(&mut self, cookie: &str) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(post(cookie).as_bytes())?;
+        self.post = Some(stream);
+        Ok(())
+    }
+
+    /// Sends bytes as they are, or in Base64 through the tunnel.
+    pub fn send(&mut self, bytes: &[u8]) {
+        // The connection may be closed already.
+        let _ = match &mut self.post {
+            Some(post) => post.write_all(base64(bytes).as_bytes()),
+            None => self.stream.write_all(bytes),
+        };
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> Option<Response> {
-        // The connection may be closed already.
-        let _ = self.stream.write_all(bytes);
+        self.send(bytes);
         self.response()
     }
 
@@ -66,8 +108,7 @@ impl Client {
     pub fn say(&mut self, method: &str, path: &str, headers: &str) {
         self.cseq += 1;
         let text = format!("{method} rtsp://{}{path} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.address, self.cseq);
-        // The connection may be closed already.
-        let _ = self.stream.write_all(text.as_bytes());
+        self.send(text.as_bytes());
     }
 
     pub fn setup(&mut self, transport: &str) -> Response {
@@ -136,4 +177,37 @@ impl Client {
         }
         Some(self.packets.drain(..).filter(|(c, _)| c % 2 == 0).map(|(_, p)| p).collect())
     }
+}
+
+/// Returns a cookie that no other tunnel of this program has.
+pub fn new_cookie() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{:023x}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Returns the request that opens a tunnel.
+pub fn get(cookie: &str) -> String {
+    format!(
+        "GET /live HTTP/1.0\r\nCSeq: 1\r\nUser-Agent: x\r\nHost: 127.0.0.1\r\nx-sessioncookie: {cookie}\r\n\
+         Accept: application/x-rtsp-tunnelled\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\r\n"
+    )
+}
+
+/// Returns the request whose body carries requests through a tunnel.
+pub fn post(cookie: &str) -> String {
+    format!(
+        "POST /live HTTP/1.0\r\nCSeq: 1\r\nUser-Agent: x\r\nHost: 127.0.0.1\r\nx-sessioncookie: {cookie}\r\n\
+         Content-Type: application/x-rtsp-tunnelled\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\
+         Content-Length: 32767\r\nExpires: Sun, 9 Jan 1972 00:00:00 GMT\r\n\r\n"
+    )
+}
+
+pub fn base64(bytes: &[u8]) -> String {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |group: &[u8]| {
+        let word = group.iter().fold(0, |word, &b| word << 8 | usize::from(b)) << (8 * (3 - group.len()));
+        let letter = |i: usize| char::from(if i <= group.len() { letters[word >> (18 - 6 * i) & 63] } else { b'=' });
+        (0..4).map(letter).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
 }

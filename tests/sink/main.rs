@@ -18,3 +18,4 @@ mod rtp;
 mod rtsp;
 mod station;
 mod support;
+mod tunnel;

@@ -17,21 +17,21 @@ use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, S
 use framelease::sink::{WriterOptions, Written};
 use framelease::{ErrorKind, Received, Station, Submit};
 
-use crate::client::Client;
+use crate::client::{new_cookie, Client};
 use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, is_readable_within};
 use crate::support::*;
 
-const HOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+pub const HOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// A server in a thread that sends a stream again and again, at `/live`.
-struct Node {
-    address: SocketAddr,
+pub struct Node {
+    pub address: SocketAddr,
     stop: mpsc::Sender<()>,
     thread: JoinHandle<Server>,
 }
 
 impl Node {
-    fn start(builder: ServerBuilder, options: MountOptions, packets: Vec<Packet>) -> Self {
+    pub fn start(builder: ServerBuilder, options: MountOptions, packets: Vec<Packet>) -> Self {
         let mut server = builder.bind().unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopped) = mpsc::channel();
@@ -60,30 +60,30 @@ impl Node {
         Self { address, stop, thread }
     }
 
-    fn plain(packets: Vec<Packet>) -> Self {
+    pub fn plain(packets: Vec<Packet>) -> Self {
         Self::start(Server::builder(HOST), MountOptions::default(), packets)
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("rtsp://{}{path}", self.address)
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
-    fn stop(self) -> (ServerStats, Vec<ClientStats>) {
+    pub fn stop(self) -> (ServerStats, Vec<ClientStats>) {
         let server = self.server();
         (server.stats(), server.clients().collect())
     }
 
-    fn server(self) -> Server {
+    pub fn server(self) -> Server {
         let _ = self.stop.send(());
         self.thread.join().unwrap()
     }
 }
 
-fn frames(count: usize) -> Option<Vec<Packet>> {
+pub fn frames(count: usize) -> Option<Vec<Packet>> {
     Some(packets(Codec::H264, &stream(Codec::H264, count, SIZE)?, SIZE))
 }
 
@@ -453,12 +453,14 @@ fn describe_waits_for_parameter_sets_but_not_forever() {
     other.say("OPTIONS", "/live", "");
     serve(&mut server, Duration::from_millis(100));
     assert_eq!(other.response().unwrap().status, 200, "other clients do not wait");
+    assert!(server.awaits_key(live), "the key frame carries the parameter sets");
     c.stream.set_nonblocking(true).unwrap();
     assert!(c.stream.peek(&mut [0]).is_err());
     c.stream.set_nonblocking(false).unwrap();
     let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
     let bytes = [0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
     server.submit(live, &Packet::new(meta, bytes, None)).unwrap();
+    assert!(!server.awaits_key(live));
     serve(&mut server, Duration::from_millis(20));
     let about = c.response().unwrap();
     assert!(about.status == 200 && about.body.contains("sprop-parameter-sets=Z0LAHg==,aM4="), "{about:?}");
@@ -477,6 +479,27 @@ fn describe_waits_for_parameter_sets_but_not_forever() {
     serve(&mut server, Duration::from_millis(200));
     assert_eq!(c.response().unwrap().status, 413);
     assert_eq!(server.stats().requests, 5);
+}
+
+#[test]
+fn describe_that_waits_asks_for_one_key_frame() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let mut clients = [0; 3].map(|_| Client::connect(server.local_addr().unwrap()));
+    clients.iter_mut().for_each(|c| c.say("DESCRIBE", "/live", ""));
+    assert_eq!(events(&mut server), [ServerEvent::KeyFrameWanted(live)]);
+    // A key frame without parameter sets, which more would not have either.
+    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
+    server.submit(live, &Packet::new(meta, [0, 0, 1, 0x65, 0x88], None)).unwrap();
+    clients[0].say("DESCRIBE", "/live", "");
+    assert!(events(&mut server).is_empty() && !server.awaits_key(live));
+    // After the descriptions, too.
+    let end = Instant::now() + Duration::from_millis(2500);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        assert!(server.recv(left).unwrap().is_nothing());
+    }
+    assert_eq!(clients[0].response().unwrap().status, 200);
+    assert_eq!(server.stats().requests, 4);
 }
 
 #[test]
@@ -519,7 +542,7 @@ fn request_that_is_invalid_ends_only_its_connection() {
     let huge = format!("OPTIONS * RTSP/1.0\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(500));
     for (bytes, status) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], 400),
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], 404),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400),
         (huge.as_bytes(), 413),
         (many.as_bytes(), 413),
@@ -643,6 +666,15 @@ fn connect_narrow(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn client_that_reads_slowly_gets_no_old_frames() {
+    read_slowly(|c| c);
+}
+
+#[test]
+fn client_that_reads_slowly_through_http_gets_no_old_frames() {
+    read_slowly(|c| c.into_tunnel(&new_cookie()));
+}
+
+fn read_slowly(connected: impl FnOnce(Client) -> Client) {
     const FRAMES: u64 = 600;
     const BYTES: usize = 4000;
     let mut server = Server::builder(HOST).bind().unwrap();
@@ -673,7 +705,7 @@ fn client_that_reads_slowly_gets_no_old_frames() {
             }
             server.clients().collect()
         });
-        let mut c = Client::of(connect_narrow(address), address);
+        let mut c = connected(Client::of(connect_narrow(address), address));
         let session = c.setup("RTP/AVP/TCP").session();
         assert_eq!(c.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
         let (mut bytes, mut first) = (0, None);
@@ -706,7 +738,7 @@ fn client_that_reads_slowly_gets_no_old_frames() {
 
 /// One visit of a client: it may send anything, and leaves in one of several ways.
 fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
-    let mut c = Client::connect(address);
+    let mut c = if random(2) == 0 { Client::connect(address) } else { Client::tunnel(address) };
     if random(8) == 0 {
         let _ = c.stream.write_all(&[random(256) as u8; 40]);
         return;
@@ -730,6 +762,10 @@ fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
     }
     if random(2) == 0 {
         assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
+    }
+    if random(2) == 0 {
+        // The halves of a tunnel end in any order.
+        c.post = None;
     }
 }
 
@@ -802,13 +838,13 @@ fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
 }
 
 /// Returns the checksums of the frames that a client program decodes.
-fn sums(child: Child) -> Vec<String> {
+pub fn sums(child: Child) -> Vec<String> {
     let out = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.rsplit(", ").next()).map(str::to_owned).collect()
 }
 
-fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
+pub fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
     let frames = count.to_string();
     let args = ["-v", "error", "-rtsp_transport", transport, "-i", url, "-fps_mode", "passthrough"];
     let child = Command::new("ffmpeg")
@@ -831,8 +867,8 @@ fn rtsp_is_decoded_by_ffmpeg() {
         let node = Node::start(builder, MountOptions::default(), packets(codec, &bytes, size));
         let url = format!("rtsp://eve:s3cret@{}/live", node.address);
         let children: Vec<Child> =
-            ["tcp", "udp"].into_iter().filter_map(|transport| ffmpeg(&url, transport, 60)).collect();
-        for (child, way) in children.into_iter().zip(["tcp", "udp"]) {
+            ["tcp", "udp", "http"].into_iter().filter_map(|transport| ffmpeg(&url, transport, 60)).collect();
+        for (child, way) in children.into_iter().zip(["tcp", "udp", "http"]) {
             let sums = sums(child);
             assert!(run(&sums, &expected) >= 25, "{codec} by {way}: {} of {}", run(&sums, &expected), sums.len());
         }
@@ -883,9 +919,9 @@ fn rtsp_is_decoded_by_gstreamer() {
     let node = Node::start(builder, options, packets(Codec::H264, &bytes, SIZE));
     let folder = Folder::new("gst");
     // On other networks a group may not have a route.
-    let ways = ["tcp", "udp", "udp-mcast"];
-    for protocol in &ways[..if is_in_own_network() { 3 } else { 2 }] {
-        let url = format!("rtsp://eve:s3cret@{}/live", node.address);
+    let ways = [("rtsp", "tcp"), ("rtsp", "udp"), ("rtsph", "tcp"), ("rtsp", "udp-mcast")];
+    for (scheme, protocol) in &ways[..if is_in_own_network() { 4 } else { 3 }] {
+        let url = format!("{scheme}://eve:s3cret@{}/live", node.address);
         let file = folder.path(protocol);
         let line = format!(
             "rtspsrc location={url} protocols={protocol} latency=200 ! rtph264depay ! h264parse ! \
@@ -901,10 +937,10 @@ fn rtsp_is_decoded_by_gstreamer() {
         let said = String::from_utf8_lossy(&out.stderr);
         // After the last frame, GStreamer interrupts its own PAUSE with its TEARDOWN, and sometimes reports that as an
         // error.
-        assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{protocol}: {said}");
+        assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{scheme} {protocol}: {said}");
         let received = std::fs::read(&file).unwrap();
         let Some(sums) = frame_sums("-", Some("h264"), &received) else { return };
-        assert!(run(&sums, &expected) >= 25, "{protocol}: {} of {}", run(&sums, &expected), sums.len());
+        assert!(run(&sums, &expected) >= 25, "{scheme} {protocol}: {} of {}", run(&sums, &expected), sums.len());
     }
     let (stats, _) = node.stop();
     assert_eq!(stats.malformed, 0);
@@ -991,7 +1027,7 @@ fn rtsp_and_rtp_pass_tshark() {
 }
 
 /// Receives the events of a server until there are none, for at most a second.
-fn events(server: &mut Server) -> Vec<ServerEvent> {
+pub fn events(server: &mut Server) -> Vec<ServerEvent> {
     let mut events = Vec::new();
     while is_readable_within(server, Duration::from_millis(50)) {
         if let Received::Item(event) = server.try_recv().unwrap() {

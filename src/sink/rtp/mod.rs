@@ -47,7 +47,7 @@ mod sockets;
 mod stream;
 
 pub(in crate::sink) use interleaved::Outbox;
-pub(in crate::sink) use sdp::{base64, Session};
+pub(in crate::sink) use sdp::Session;
 pub(in crate::sink) use stream::Stream;
 
 pub use destination::{DestinationId, DestinationStats};

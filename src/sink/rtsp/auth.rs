@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::mount::TRACK;
-use crate::sink::rtp::base64;
+use crate::sink::base64;
 
 /// The users of a server, and the schemes that it accepts.
 #[derive(Clone, Default)]
@@ -44,7 +44,8 @@ impl Users {
         let Some((scheme, rest)) = header.and_then(|h| h.trim().split_once(' ')) else { return AuthResult::Refused };
         if scheme.eq_ignore_ascii_case("Basic") && self.takes_basic {
             let given = rest.trim();
-            let is_one = |(user, pass): &(String, String)| same(&base64(format!("{user}:{pass}").as_bytes()), given);
+            let is_one =
+                |(user, pass): &(String, String)| same(&base64::encode(format!("{user}:{pass}").as_bytes()), given);
             return if self.users.iter().any(is_one) { AuthResult::Admitted } else { AuthResult::Refused };
         }
         if !scheme.eq_ignore_ascii_case("Digest") {

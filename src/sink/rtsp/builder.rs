@@ -61,7 +61,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the largest number of connections at a time. The server answers further connections with 503. Default 64.
+    /// Sets the largest number of connections at a time. The server answers further connections with 503. A client
+    /// through HTTP has two. Default 64.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.0.max_connections = count.max(1);
         self
@@ -74,8 +75,9 @@ impl ServerBuilder {
     }
 
     /// Sets how long a session, or a connection without a session, lives after the client's last message. A message
-    /// counts if it names the session, or comes in the connection that set it up. RTCP reports count, too. Default 60
-    /// s, at least one second, at most a year. The server sends this time to clients.
+    /// counts if it names the session, or comes in the connection that set it up. RTCP reports count, too. A client
+    /// through HTTP can replace its POST within this time. Default 60 s, at least one second, at most a year. The
+    /// server sends this time to clients.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.0.session_timeout = timeout.clamp(Duration::from_secs(1), LONGEST);
         self

@@ -6,19 +6,39 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sink::base64;
 use crate::sink::rtp::Outbox;
 use crate::sys::random::random;
 
 /// The most bytes that one call reads, so that one client cannot keep the others waiting.
-const READ: usize = 4096;
+pub(super) const READ: usize = 4096;
 /// How long a refused client may take to read the reason.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What a connection carries.
+pub(super) enum Role {
+    /// It is not known before the first request.
+    New,
+    /// RTSP in both directions.
+    Rtsp,
+    /// The server's half of an HTTP tunnel: responses and packets. The connection's `inbox` has the requests.
+    Get {
+        cookie: String,
+        /// The index of the client's half, while there is one.
+        post: Option<usize>,
+        /// An incomplete packet that the client sent in this half. live555 sends its reports here.
+        packet: Vec<u8>,
+    },
+    /// The client's half of the tunnel whose other half has this index: requests and reports in Base64.
+    Post { get: usize, decoder: base64::Decoder },
+}
 
 pub(super) struct Connection {
     /// A number that earlier connections at this index did not have.
     pub(super) number: u64,
     stream: Arc<TcpStream>,
     pub(super) peer: SocketAddr,
+    pub(super) role: Role,
     pub(super) out: Outbox,
     /// The bytes of an incomplete message.
     pub(super) inbox: Vec<u8>,
@@ -47,7 +67,7 @@ pub(super) struct Client {
 /// The result of a read.
 #[derive(PartialEq, Eq)]
 pub(super) enum Arrived {
-    Bytes,
+    Bytes(usize),
     Nothing,
     End,
 }
@@ -60,6 +80,7 @@ impl Connection {
             out: Outbox::new(Arc::clone(&stream), backlog_bytes),
             stream,
             peer,
+            role: Role::New,
             inbox: Vec::new(),
             since: None,
             waits: None,
@@ -76,17 +97,13 @@ impl Connection {
         self.stream.local_addr().ok()
     }
 
-    pub(super) fn read(&mut self) -> Arrived {
-        let mut bytes = [0; READ];
+    pub(super) fn read(&mut self, bytes: &mut [u8; READ]) -> Arrived {
         crate::sys::syscall_count::tick();
-        match (&*self.stream).read(&mut bytes) {
+        match (&*self.stream).read(bytes) {
             Ok(0) => Arrived::End,
             // A closing connection is read, and the bytes are ignored.
             Ok(_) if self.closes.is_some() => Arrived::Nothing,
-            Ok(len) => {
-                self.inbox.extend_from_slice(&bytes[..len]);
-                Arrived::Bytes
-            }
+            Ok(len) => Arrived::Bytes(len),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Arrived::Nothing,
             Err(_) => Arrived::End,
         }

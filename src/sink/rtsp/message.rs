@@ -1,4 +1,5 @@
-//! Parses and writes RTSP messages (RFC 2326, 4 to 7). Does not depend on sessions or sockets, and does not panic.
+//! Parses and writes messages of RTSP (RFC 2326, 4 to 7), and the heads of HTTP that tunnels need. Does not depend on
+//! sessions or sockets, and does not panic.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,6 +8,7 @@ use std::fmt::Write;
 pub(super) const MOST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 const MOST_BODY: usize = 8 << 10;
+const SERVER: &str = concat!("Server: framelease/", env!("CARGO_PKG_VERSION"), "\r\n");
 
 /// The message at the start of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Request<'a> {
     pub(super) uri: &'a str,
     headers: Vec<(&'a str, Cow<'a, str>)>,
     pub(super) has_body: bool,
+    /// The request is of HTTP. Its body is not read.
+    pub(super) is_http: bool,
 }
 
 /// Status codes (RFC 2326, 7.1.1).
@@ -184,10 +188,11 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let is_control = |c: char| c.is_control() && c != '\t';
     // A response repeats the URI, and a line break in it would begin another header.
     let is_odd = |word: &str| word.is_empty() || word.contains(char::is_control);
-    if !version.starts_with("RTSP/") || is_odd(method) || is_odd(uri) {
+    let is_http = matches!(version, "HTTP/1.0" | "HTTP/1.1");
+    if !(is_http || version.starts_with("RTSP/")) || is_odd(method) || is_odd(uri) {
         return Err(Status::BadRequest);
     }
-    if version != "RTSP/1.0" {
+    if !is_http && version != "RTSP/1.0" {
         return Err(Status::VersionNotSupported);
     }
     let mut headers: Vec<(&str, Cow<'_, str>)> = Vec::new();
@@ -209,6 +214,10 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
         }
         headers.push((name, value.trim().into()));
     }
+    if is_http {
+        // A tunnel goes on whatever length its requests state, and the server closes every other connection.
+        return Ok((Request { method, uri, headers, has_body: false, is_http }, 0));
+    }
     let mut lengths = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
     let body = match lengths.next() {
         Some((_, value)) if value.bytes().all(|b| b.is_ascii_digit()) => {
@@ -223,7 +232,7 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     if body > MOST_BODY {
         return Err(Status::EntityTooLarge);
     }
-    Ok((Request { method, uri, headers, has_body: body > 0 }, body))
+    Ok((Request { method, uri, headers, has_body: body > 0, is_http }, body))
 }
 
 /// A response that is built header by header.
@@ -237,7 +246,22 @@ impl Response {
         if let Some(cseq) = cseq {
             let _ = write!(text, "CSeq: {cseq}\r\n");
         }
-        Self(text + concat!("Server: framelease/", env!("CARGO_PKG_VERSION"), "\r\n"))
+        Self(text + SERVER)
+    }
+
+    /// Begins a response of HTTP, after which the connection carries nothing else.
+    pub(super) fn http(status: Status) -> Self {
+        let line = format!("HTTP/1.0 {} {}\r\n", status as u16, status.reason());
+        Self(line + SERVER).header("Connection", "close")
+    }
+
+    /// Returns the response to a malformed or incomplete request, in the protocol of its first line.
+    pub(super) fn refusal(status: Status, request: &[u8]) -> Self {
+        let line = request.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(&[]);
+        match memchr::memmem::find(line, b" HTTP/") {
+            Some(_) => Self::http(status).header("Content-Length", "0"),
+            None => Self::new(status, None),
+        }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
@@ -283,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn request_of_http_has_no_body() {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let text = format!("POST /live {version}\r\nContent-Length: 99999\r\nContent-Length: x\r\n\r\n");
+            let bytes = text.clone() + "T1BU";
+            let Parsed::Request(request, used) = parse(bytes.as_bytes()) else { panic!("no request") };
+            assert_eq!((request.method, request.is_http, request.has_body, used), ("POST", true, false, text.len()));
+        }
+        let refusal = |text: &str| Response::refusal(Status::BadRequest, text.as_bytes()).end();
+        assert!(refusal("GET / HTTP/1.1\r\n:").starts_with("HTTP/1.0 400 Bad Request\r\n"));
+        for text in ["GET / RTSP/1.0\r\nA: b HTTP/1.1", "GET", "\u{16}\u{3}", ""] {
+            assert!(refusal(text).starts_with("RTSP/1.0 400 Bad Request\r\n"), "{text}");
+        }
+    }
+
+    #[test]
     fn request_may_end_its_lines_with_any_of_cr_and_lf() {
         for ends in ["\r\n", "\r", "\n"] {
             let text = "SET * RTSP/1.0\nA: b\n\t c\nContent-Length: 2\n\n\r\n".replacen('\n', ends, 5);
@@ -307,7 +346,7 @@ mod tests {
         let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("OPTIONS {} RTSP/1.0\r\n", "a".repeat(9000));
         for (text, status) in [
-            ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
+            ("GET / HTTP/2.0\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/2.0\r\n\r\n", Status::VersionNotSupported),
             ("OPTIONS  * RTSP/1.0\r\n\r\n", Status::BadRequest),
             ("DESCRIBE rtsp://h/live?\nSession:1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", Status::BadRequest),
@@ -332,6 +371,7 @@ mod tests {
             data in proptest::collection::vec(prop_oneof![
                 3 => any::<u8>().prop_map(|b| vec![b]),
                 1 => Just(b"\r\n".to_vec()), 1 => Just(b": ".to_vec()), 1 => Just(b" RTSP/1.0\r\n".to_vec()),
+                1 => Just(b" HTTP/1.1\r\n".to_vec()),
                 1 => Just(b"Content-Length: 1".to_vec()), 1 => Just(b"$\0\0\x01".to_vec()),
             ], 0..60),
         ) {

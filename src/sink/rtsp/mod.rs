@@ -1,11 +1,16 @@
 //! An RTSP 1.0 server (RFC 2326): sends streams to clients over UDP, within the RTSP connection, or by multicast.
 //!
+//! A client can also connect through HTTP, at the same port: with ffmpeg's `-rtsp_transport http`, GStreamer's
+//! `rtsph://`, or `openRTSP -T`. It sends a GET and a POST, as QuickTime does, and they carry its RTSP connection.
+//! Passwords, limits and timeouts are those of any client. The server answers every other HTTP request with an error.
+//!
 //! [`Server`] is a [`Station`](crate::Station) with one descriptor and without a thread. Each mount sends its packets
 //! without a copy, as [`rtp::Sender`](super::rtp::Sender) does.
 
 mod auth;
 mod builder;
 mod connection;
+mod connections;
 mod handlers;
 mod message;
 mod mount;
@@ -13,6 +18,7 @@ mod server;
 mod session;
 mod settings;
 mod transport;
+mod tunnel;
 
 pub use builder::ServerBuilder;
 #[cfg(fuzzing)]

@@ -54,7 +54,8 @@ pub(super) struct Mount {
     pub(super) group: Option<SocketAddr>,
     /// The group's destination while clients have set it up, and whether packets are sent to it.
     pub(super) group_sent: Option<(DestinationId, bool)>,
-    /// A client has joined the group and needs a key frame. The stream cannot know this.
+    /// A client has joined the group, or asks for a description before the first key frame. The stream cannot know
+    /// this.
     wants_key: bool,
     /// When clients can cause [`MOST_KEYS`] key frames again.
     keys_back: Option<Instant>,
@@ -130,6 +131,8 @@ impl Mount {
         if !self.stream.lacks_parameters() {
             return None;
         }
+        // The first request asks for a key frame: most encoders send their parameter sets with it.
+        self.wants_key |= self.described_at.is_none();
         let until = *self.described_at.get_or_insert(now + MOST_WAIT);
         (now < until).then_some(until)
     }

@@ -1,17 +1,15 @@
-//! The server: connections, sessions, deadlines.
+//! The server: streams, sessions, events, deadlines.
 
 use std::fmt;
-use std::io::ErrorKind as IoKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::auth::AuthResult;
-use super::connection::{Arrived, Client, Connection};
-use super::message::{parse, plain, Parsed, Request, Response, Status};
+use super::connection::Connection;
+use super::message::{plain, Response, Status};
 use super::mount::{Mount, MountId, MountOptions};
 use super::session::{Session, Transport};
 use super::settings::Settings;
@@ -31,16 +29,8 @@ const ALARM: u64 = u64::MAX - 1;
 const EVENTS: u64 = u64::MAX - 2;
 /// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 256;
-/// How many wrong passwords close a connection.
-const MOST_REFUSALS: u32 = 5;
 /// The pause after `accept` failed because no descriptor was left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
-/// About how many bytes the kernel takes that it cannot send yet.
-const MOST_UNSENT: i32 = 16 << 10;
-/// The most bytes of requests that wait after one that waits for parameter sets.
-const MOST_INBOX: usize = 1 << 14;
-/// The most connections that one call accepts.
-const MOST_ACCEPTS: usize = 32;
+pub(super) const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 /// An event of a [`Server`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +53,10 @@ pub struct ServerStats {
     pub connections: u64,
     /// Connections that were refused because there were too many.
     pub refused: u64,
-    /// Requests that could be parsed.
+    /// RTSP requests that could be parsed.
     pub requests: u64,
-    /// Connections that were closed for a malformed or an incomplete request.
+    /// Connections that were closed for a malformed or an incomplete request, or for an HTTP request that opens no
+    /// tunnel.
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
@@ -92,8 +83,9 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// A client may connect before the first packet. Its DESCRIBE is answered when the parameter sets are known, or two
-/// seconds after the first such request. Submit a packet with parameter sets before, if you have one.
+/// A client may connect before the first packet. Its DESCRIBE asks for a key frame. It is answered when the parameter
+/// sets are known, or two seconds after the first such request. Submit a packet with parameter sets before, if you have
+/// one.
 ///
 /// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
 /// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
@@ -125,18 +117,18 @@ pub struct ClientStats {
 /// ```
 pub struct Server {
     pub(super) settings: Settings,
-    listener: TcpListener,
-    readiness: Readiness,
+    pub(super) listener: TcpListener,
+    pub(super) readiness: Readiness,
     alarm: Alarm,
     pub(super) mounts: Vec<Mount>,
     pub(super) connections: Vec<Option<Connection>>,
     pub(super) sessions: Vec<Session>,
     next_mount: u64,
-    next_connection: u64,
+    pub(super) next_connection: u64,
     /// When the listening socket is watched again.
-    accepts_again: Option<Instant>,
+    pub(super) accepts_again: Option<Instant>,
     events: EventQueue<ServerEvent>,
-    stats: ServerStats,
+    pub(super) stats: ServerStats,
 }
 
 impl Server {
@@ -321,196 +313,6 @@ impl Server {
         }
     }
 
-    /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
-    /// or is not used. If its request waits for parameter sets, returns when that ends.
-    fn deadline(&self, c: &Connection) -> Option<Instant> {
-        let idle = || {
-            let is_used = self.sessions.iter().any(|s| s.connection == c.number);
-            (!is_used).then(|| c.heard + self.settings.session_timeout)
-        };
-        c.closes.or(c.waits).or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
-    }
-
-    fn accept(&mut self) {
-        for _ in 0..MOST_ACCEPTS {
-            sys::syscall_count::tick();
-            match self.listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
-                Err(e) if e.kind() == IoKind::WouldBlock => return,
-                // The client has already gone.
-                Err(e) if matches!(e.kind(), IoKind::Interrupted | IoKind::ConnectionAborted) => {}
-                Err(e) => {
-                    event!("rtsp: accept: {e}");
-                    // The event is level-triggered and would come again at once.
-                    self.readiness.remove(&self.listener);
-                    self.accepts_again = Some(Instant::now() + ACCEPT_AGAIN);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // An IPv4 client of an IPv6 socket gets its IPv4 address. A link-local address keeps its link.
-        let mut peer = peer;
-        peer.set_ip(peer.ip().to_canonical());
-        if stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        let _ = stream.set_nodelay(true);
-        // Frames wait here, where old ones are dropped, and not in the kernel.
-        let _ = sys::udp::set_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MOST_UNSENT);
-        let connection = Connection::new(self.next_connection, stream, peer, self.settings.backlog_bytes);
-        self.next_connection += 1;
-        if self.connections() >= self.settings.max_connections {
-            self.stats.refused += 1;
-            let _ = connection.out.message(Response::new(Status::Unavailable, None).end().as_bytes());
-            return;
-        }
-        let free = self.connections.iter().position(Option::is_none);
-        let place = free.unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() - 1
-        });
-        if self.readiness.add(&connection, EpollFlags::EPOLLIN, place as u64).is_ok() {
-            self.stats.connections += 1;
-            self.connections[place] = Some(connection);
-        }
-    }
-
-    fn serve(&mut self, place: usize, events: EpollFlags) {
-        let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
-        if events.contains(EpollFlags::EPOLLOUT) {
-            // `look_after_connections` handles a failure.
-            let _ = connection.out.flush();
-        }
-        if !events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            return;
-        }
-        match connection.read() {
-            Arrived::End => self.disconnect(place),
-            Arrived::Nothing => {}
-            // The bytes of requests that wait are limited.
-            Arrived::Bytes if connection.waits.is_some() && connection.inbox.len() > MOST_INBOX => {
-                self.stats.malformed += 1;
-                self.dismiss(place, Status::EntityTooLarge);
-            }
-            Arrived::Bytes if connection.waits.is_some() => {}
-            Arrived::Bytes => self.read_messages(place),
-        }
-    }
-
-    /// Answers the request of a connection that has waited for parameter sets, and those after it.
-    fn read_waiting(&mut self, place: usize) {
-        let Some(connection) = self.connections[place].as_mut() else { return };
-        if connection.waits.take().is_some() {
-            self.read_messages(place);
-        }
-    }
-
-    /// Answers every message that is complete.
-    fn read_messages(&mut self, place: usize) {
-        let Some(connection) = self.connections[place].as_mut() else { return };
-        let inbox = std::mem::take(&mut connection.inbox);
-        let local = connection.local().map(|a| a.ip().to_canonical()).unwrap_or(connection.peer.ip());
-        let client = Client { connection: place, number: connection.number, peer: connection.peer, local };
-        let mut at = 0;
-        loop {
-            let now = Instant::now();
-            let Some(connection) = self.connections[place].as_mut().filter(|c| c.closes.is_none()) else { return };
-            match parse(&inbox[at..]) {
-                Parsed::Incomplete => {
-                    let rest = &inbox[at..];
-                    connection.inbox.extend_from_slice(rest);
-                    // The time counts from the first byte: further bytes do not extend the deadline.
-                    let is_begun = at == 0 && connection.since.is_some();
-                    if !is_begun || rest.is_empty() {
-                        connection.since = (!rest.is_empty()).then_some(now);
-                    }
-                    return;
-                }
-                Parsed::Blank(used) => at += used,
-                Parsed::Packet(channel, bytes, used) => {
-                    connection.heard = now;
-                    self.keep_sessions(client.number, now);
-                    self.hear(client.number, channel, bytes);
-                    at += used;
-                }
-                Parsed::Request(request, used) => {
-                    connection.heard = now;
-                    self.keep_sessions(client.number, now);
-                    if let Some(until) = self.respond(&client, &request) {
-                        if let Some(connection) = self.connections[place].as_mut() {
-                            connection.waits = Some(until);
-                            connection.since = None;
-                            connection.inbox.extend_from_slice(&inbox[at..]);
-                        }
-                        return;
-                    }
-                    self.stats.requests += 1;
-                    at += used;
-                }
-                Parsed::Bad(status) => {
-                    self.stats.malformed += 1;
-                    self.dismiss(place, status);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Keeps the sessions of a connection alive: simple clients send requests that do not name a session.
-    fn keep_sessions(&mut self, connection: u64, now: Instant) {
-        self.sessions.iter_mut().filter(|s| s.connection == connection).for_each(|s| s.heard = now);
-    }
-
-    /// Responds to a request, or returns until when it waits for parameter sets.
-    fn respond(&mut self, client: &Client, request: &Request<'_>) -> Option<Instant> {
-        let connection = self.connections[client.connection].as_mut()?;
-        let cseq = request.header("CSeq");
-        let refused = |status| Response::new(status, cseq);
-        let given = request.header("Authorization");
-        let result = self.settings.users.check(given, request.method, request.uri, &connection.nonce);
-        let text = if cseq.is_none() {
-            refused(Status::BadRequest).end()
-        } else if let Some(needed) = request.header("Require") {
-            refused(Status::OptionNotSupported).header("Unsupported", needed).end()
-        } else if request.method != "OPTIONS" && result != AuthResult::Admitted {
-            self.stats.unauthorized += 1;
-            connection.refusals += u32::from(result == AuthResult::Refused && given.is_some());
-            let challenges = self.settings.users.challenges(&connection.nonce, result == AuthResult::Stale);
-            let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
-            challenges.iter().fold(refused(Status::Unauthorized), ask).end()
-        } else {
-            // A request without a password must not reset the count.
-            connection.refusals *= u32::from(request.method == "OPTIONS");
-            if let Some(until) = self.waits_until(request) {
-                return Some(until);
-            }
-            self.answer(client, request)
-        };
-        if let Some(connection) = self.connections[client.connection].as_mut() {
-            match connection.out.message(text.as_bytes()) {
-                // The client does not read its responses.
-                Err(_) => self.disconnect(client.connection),
-                Ok(()) if connection.refusals >= MOST_REFUSALS => connection.close(),
-                Ok(()) => {}
-            }
-        }
-        None
-    }
-
-    /// Takes a receiver's report, which comes on the channel after that of its packets.
-    fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
-        let is_its = |s: &&mut Session| {
-            s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
-        };
-        let Some(session) = self.sessions.iter_mut().find(is_its) else { return };
-        if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
-            mount.stream.hear(session.destination, bytes);
-        }
-    }
-
     pub(super) fn set_playing(&mut self, at: usize, is_playing: bool) {
         let session = &mut self.sessions[at];
         if session.is_playing == is_playing {
@@ -559,24 +361,6 @@ impl Server {
         }
     }
 
-    /// Sends an error to a client, and closes its connection.
-    fn dismiss(&mut self, place: usize, status: Status) {
-        if let Some(connection) = self.connections[place].as_mut() {
-            let _ = connection.out.message(Response::new(status, None).end().as_bytes());
-            connection.close();
-        }
-    }
-
-    /// Removes a connection, and the sessions whose packets it carried. Other sessions live until their deadline: the
-    /// client may connect again (RFC 2326, 1.1).
-    fn disconnect(&mut self, place: usize) {
-        let Some(connection) = self.connections[place].take() else { return };
-        self.readiness.remove(&connection);
-        let of_it = |s: &&Session| s.connection == connection.number && s.transport == Transport::Tcp;
-        let ended: Vec<String> = self.sessions.iter().filter(of_it).map(|s| s.id.clone()).collect();
-        ended.iter().for_each(|id| self.end_session(id));
-    }
-
     fn meet_deadlines(&mut self, now: Instant) {
         if self.accepts_again.is_some_and(|at| at <= now) {
             self.accepts_again = None;
@@ -607,27 +391,11 @@ impl Server {
             let Some(connection) = &self.connections[place] else { continue };
             if self.deadline(connection).is_some_and(|at| at <= now) {
                 if connection.closes.is_none() && connection.since.is_some() {
-                    self.stats.malformed += 1;
-                    self.dismiss(place, Status::RequestTimeout);
+                    let refusal = Response::refusal(Status::RequestTimeout, &connection.inbox);
+                    self.refuse(place, refusal);
                 } else {
                     self.disconnect(place);
                 }
-            }
-        }
-    }
-
-    /// Watches connections for writing while bytes wait. Removes connections that cannot be written.
-    fn look_after_connections(&mut self) {
-        for place in 0..self.connections.len() {
-            let Some(connection) = self.connections[place].as_mut() else { continue };
-            let wants = connection.out.waiting() > 0;
-            if connection.out.has_failed() {
-                self.disconnect(place);
-            } else if wants != connection.is_armed {
-                let mut flags = EpollFlags::EPOLLIN;
-                flags.set(EpollFlags::EPOLLOUT, wants);
-                let changed = self.readiness.modify(&*connection, flags, place as u64);
-                connection.is_armed = changed.map_or(connection.is_armed, |()| wants);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::sys::random::random;
 pub enum Transport {
     /// Over UDP, to ports of the client.
     Udp,
-    /// Within the client's RTSP connection, over TCP.
+    /// Within the client's RTSP connection, over TCP, also if that goes through HTTP.
     Tcp,
     /// Over UDP, to the multicast group of the mount.
     Multicast,
