@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::common;
 
-pub const HELP: &str = "attach|detach rtp HOST:PORT, multicast GROUP:PORT, record FILE; status; help";
+pub const HELP: &str = "attach|detach rtp HOST:PORT, multicast GROUP:PORT, record FILE; trigger; status; help";
 const MOST_CLIENTS: usize = 8;
 const MOST_LINE: usize = 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);

@@ -226,6 +226,7 @@ impl Node {
         match (verb, kind) {
             ("status", _) => Ok(self.status().json()),
             ("help", _) => Ok(HELP.into()),
+            ("trigger", _) => self.sinks.trigger().map(ok),
             ("attach", "rtp") => self.sinks.attach_rtp(address()?).map(ok),
             ("attach", "multicast") => self.sinks.attach_rtp(multicast(address()?)?).map(ok),
             ("detach", "rtp" | "multicast") => self.sinks.detach_rtp(address()?).map(ok),

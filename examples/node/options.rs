@@ -7,6 +7,7 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::format::{FourCc, Size};
 use framelease::sink::recorder::{FileNames, FileRotation, RecorderOptions, Retention};
+use framelease::sink::ring::RingOptions;
 
 use super::camera_encoder::Ends;
 use super::common::{self, value};
@@ -28,6 +29,9 @@ Usage: node [OPTIONS]
 
   --record FILE                   record to a Matroska or MP4 file, by its name; repeatable
   --rotate SECONDS                record to FILE-00001 and so on, and begin a new file after this time
+  --events FILE                   record FILE-00001 and so on at each 'trigger' of the control socket, from before it on
+  --before SECONDS                the time before a trigger (default 10)
+  --after SECONDS                 the time after the latest trigger (default 10)
   --align                         files begin at multiples of that time, by the clock
   --clock-names                   files have the date and time in place of numbers
   --keep-mib N                    delete the oldest files beyond this size in all, in MiB
@@ -54,6 +58,7 @@ pub struct Options {
     pub record: Vec<PathBuf>,
     /// Several files for each recording.
     pub files: Option<RecorderOptions>,
+    pub events: Option<(PathBuf, RecorderOptions, RingOptions)>,
     pub rtp: Vec<SocketAddr>,
     pub ttl: u32,
     pub interface: Option<String>,
@@ -88,6 +93,7 @@ impl Options {
             ends,
             record: Vec::new(),
             files: None,
+            events: None,
             rtp: Vec::new(),
             ttl: 1,
             interface: None,
@@ -104,6 +110,7 @@ impl Options {
         };
         let (mut rotation, mut names, mut retention) =
             (FileRotation::default(), FileNames::default(), Retention::default());
+        let (mut events, mut ring) = (None, RingOptions::default());
         let mut p = lexopt::Parser::from_env();
         while let Some(arg) = p.next()? {
             match arg {
@@ -120,6 +127,9 @@ impl Options {
                 Long("gop") => o.ends.gop = Some(value(&mut p, "gop")?),
                 Long("record") => o.record.push(p.value()?.into()),
                 Long("rotate") => rotation = rotation.duration(seconds(&mut p, "rotate")?),
+                Long("events") => events = Some(PathBuf::from(p.value()?)),
+                Long("before") => ring = ring.before(seconds(&mut p, "before")?),
+                Long("after") => ring = ring.after(seconds(&mut p, "after")?),
                 Long("align") => rotation = rotation.aligned(true),
                 Long("clock-names") => names = FileNames::WallClock,
                 Long("keep-mib") => {
@@ -163,11 +173,23 @@ impl Options {
         if o.ends.fps == 0 {
             return Err("--fps 0: an encoder's rate control needs a frame rate".into());
         }
+        let files = RecorderOptions::default().names(names).retention(retention);
         if rotation.duration.is_some() {
-            o.files = Some(RecorderOptions::default().rotation(rotation).names(names).retention(retention));
-        } else if rotation.aligned || names != FileNames::default() || retention != Retention::default() {
-            return Err("--align, --clock-names and the --keep options are for --rotate, which is not there".into());
+            o.files = Some(files.rotation(rotation));
+        } else if rotation.aligned {
+            return Err("--align is for --rotate, which is not there".into());
+        } else if events.is_none() && files != RecorderOptions::default() {
+            return Err(
+                "--clock-names and the --keep options are for --rotate and --events, which are not there".into()
+            );
         }
+        if events.is_none() && ring != RingOptions::default() {
+            return Err("--before and --after are for --events, which is not there".into());
+        }
+        if events.is_some() && o.control.is_none() {
+            return Err("--events waits for a 'trigger' at the control socket, and needs --control".into());
+        }
+        o.events = events.map(|path| (path, files, ring));
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination, and needs --rtp or --multicast".into());
         }

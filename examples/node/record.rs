@@ -9,6 +9,7 @@ use std::time::Duration;
 use framelease::format::FrameInterval;
 use framelease::frame::{Packet, PacketReceiver};
 use framelease::sink::recorder::{Recorder, RecorderEvent, RecorderOptions};
+use framelease::sink::ring::{EventRecorder, RingOptions};
 use framelease::sink::{WriterOptions, Written};
 use framelease::{Received, Station, Submit};
 
@@ -23,77 +24,131 @@ struct Counts {
     cpu_ns: AtomicU64,
     awaits_key: AtomicBool,
     stop: AtomicBool,
+    trigger: AtomicBool,
+}
+
+/// One file, several, or one for each event.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    One,
+    Many(RecorderOptions),
+    Events(RecorderOptions, RingOptions),
 }
 
 pub struct Recording {
     pub path: PathBuf,
+    pub is_of_events: bool,
     counts: Arc<Counts>,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
-/// One file, or several.
 enum Files {
     One(Movie),
     Many(Box<Recorder>),
+    Events(Box<EventRecorder>),
 }
 
 impl Files {
+    fn open(path: &Path, fps: u32, kind: Kind) -> framelease::Result<Self> {
+        let options =
+            |files: RecorderOptions| files.writer(WriterOptions::default().interval(FrameInterval::from_fps(fps)));
+        match kind {
+            Kind::One => Movie::create(path, fps).map(Self::One),
+            Kind::Many(files) => Recorder::new(path, options(files)).map(Box::new).map(Self::Many),
+            Kind::Events(files, ring) => EventRecorder::new(path, options(files), ring).map(Box::new).map(Self::Events),
+        }
+    }
+
     fn write(&mut self, packet: &Packet) -> Result<bool, String> {
         match self {
             Self::One(movie) => match movie.write(packet).map_err(|e| e.to_string())? {
                 Written::OtherStream => Err("the stream's parameters have changed; --rotate goes on".into()),
                 written => Ok(written == Written::Stored),
             },
-            // It continues by itself when there is room again.
+            // They continue by themselves when there is room again.
             Self::Many(recorder) => {
                 let before = recorder.stats().packets;
-                if let Err(e) = recorder.try_submit(packet.clone()) {
-                    eprintln!("recording: {e}");
-                }
-                report(recorder);
+                submit(&mut **recorder, packet);
+                Ok(recorder.stats().packets > before)
+            }
+            Self::Events(recorder) => {
+                let before = recorder.stats().packets;
+                submit(&mut **recorder, packet);
                 Ok(recorder.stats().packets > before)
             }
         }
     }
 
-    /// A rotation waits for a key frame.
+    /// A file waits for a key frame.
     fn awaits_key(&self) -> bool {
-        matches!(self, Self::Many(recorder) if recorder.awaits_key())
+        match self {
+            Self::One(_) => false,
+            Self::Many(recorder) => recorder.awaits_key(),
+            Self::Events(recorder) => recorder.awaits_key(),
+        }
+    }
+
+    fn trigger(&mut self) {
+        let Self::Events(recorder) = self else { return };
+        if let Err(e) = recorder.trigger() {
+            eprintln!("recording: {e}");
+        }
     }
 
     fn finish(self) -> Result<(), String> {
-        let mut recorder = match self {
-            Self::One(movie) => return movie.finish().map_err(|e| e.to_string()),
-            Self::Many(recorder) => recorder,
-        };
-        recorder.finish();
-        let mut done = Ok(());
-        while let Ok(Received::Item(event)) = recorder.try_recv() {
-            if let RecorderEvent::Error(e) = event {
-                done = Err(e.to_string());
+        match self {
+            Self::One(movie) => movie.finish().map_err(|e| e.to_string()),
+            Self::Many(mut recorder) => {
+                recorder.finish();
+                report(&mut *recorder)
+            }
+            Self::Events(mut recorder) => {
+                recorder.finish();
+                report(&mut *recorder)
             }
         }
-        done
     }
 }
 
-impl Recording {
-    /// One file, or several if there are options for them.
-    pub fn start(path: &Path, tap: PacketReceiver, fps: u32, files: Option<RecorderOptions>) -> Result<Self, String> {
-        let files = match files {
-            Some(options) => {
-                let writer = WriterOptions::default().interval(FrameInterval::from_fps(fps));
-                let mut recorder = Recorder::new(path, options.writer(writer)).map_err(|e| e.to_string())?;
-                report(&mut recorder);
-                Files::Many(Box::new(recorder))
+fn submit(recorder: &mut impl Submit<Item = Packet, Event = RecorderEvent>, packet: &Packet) {
+    if let Err(e) = recorder.try_submit(packet.clone()) {
+        eprintln!("recording: {e}");
+    }
+    // A file that could not be finished costs no other.
+    if let Err(e) = report(recorder) {
+        eprintln!("recording: {e}");
+    }
+}
+
+/// Prints what happened to files, except the error that is returned.
+fn report(recorder: &mut impl Station<Event = RecorderEvent>) -> Result<(), String> {
+    let mut done = Ok(());
+    while let Ok(Received::Item(event)) = recorder.try_recv() {
+        match event {
+            RecorderEvent::Error(e) => done = Err(e.to_string()),
+            RecorderEvent::Repaired { path, repaired } => {
+                eprintln!("recording: finished {}, {:.1} s", path.display(), repaired.duration.as_secs_f64());
             }
-            None => Files::One(Movie::create(path, fps).map_err(|e| e.to_string())?),
-        };
+            _ => {}
+        }
+    }
+    done
+}
+
+impl Recording {
+    pub fn start(path: &Path, tap: PacketReceiver, fps: u32, kind: Kind) -> Result<Self, String> {
+        let files = Files::open(path, fps, kind).map_err(|e| e.to_string())?;
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || record(files, tap, &shared));
         let thread = thread.map_err(|e| e.to_string())?;
-        Ok(Self { path: path.to_owned(), counts, thread: Some(thread) })
+        let is_of_events = matches!(kind, Kind::Events(..));
+        Ok(Self { path: path.to_owned(), is_of_events, counts, thread: Some(thread) })
+    }
+
+    /// Records what is in memory, and what follows.
+    pub fn trigger(&self) {
+        self.counts.trigger.store(true, Relaxed);
     }
 
     pub fn packets(&self) -> u64 {
@@ -136,18 +191,6 @@ impl Recording {
     }
 }
 
-fn report(recorder: &mut Recorder) {
-    while let Ok(Received::Item(event)) = recorder.try_recv() {
-        match event {
-            RecorderEvent::Error(e) => eprintln!("recording: {e}"),
-            RecorderEvent::Repaired { path, repaired } => {
-                eprintln!("recording: finished {}, {:.1} s", path.display(), repaired.duration.as_secs_f64());
-            }
-            _ => {}
-        }
-    }
-}
-
 fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<(), String> {
     let mut done = Ok(());
     // Of a stream that goes on, what waited when it was stopped.
@@ -175,6 +218,9 @@ fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<
                 done = Err(e.to_string());
                 break;
             }
+        }
+        if counts.trigger.swap(false, Relaxed) {
+            files.trigger();
         }
         counts.awaits_key.store(files.awaits_key(), Relaxed);
         counts.dropped.store(tap.dropped(), Relaxed);

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
-use framelease::sink::recorder::RecorderOptions;
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
 use framelease::{Error, Received, Station, Submit};
@@ -14,13 +13,13 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use super::common;
 use super::meter::{Meter, Stage};
 use super::options::Options;
-use super::record::Recording;
+use super::record::{Kind, Recording};
 
 pub struct Sinks {
     fanout: PacketFanout,
     pub recordings: Vec<Recording>,
     fps: u32,
-    files: Option<RecorderOptions>,
+    kind: Kind,
     pub rtp: Sender,
     pub destinations: Vec<(SocketAddr, DestinationId)>,
     pub rtsp: Option<(Server, MountId)>,
@@ -52,7 +51,7 @@ impl Sinks {
             fanout: PacketFanout::new(),
             recordings: Vec::new(),
             fps: o.ends.fps,
-            files: o.files,
+            kind: o.files.map_or(Kind::One, Kind::Many),
             rtp: Sender::new(codec, options)?,
             destinations: Vec::new(),
             rtsp,
@@ -63,6 +62,9 @@ impl Sinks {
         }
         for path in &o.record {
             sinks.attach_recording(path)?;
+        }
+        if let Some((path, files, ring)) = &o.events {
+            sinks.start_recording(path, Kind::Events(*files, *ring))?;
         }
         Ok(sinks)
     }
@@ -84,13 +86,17 @@ impl Sinks {
     }
 
     pub fn attach_recording(&mut self, path: &Path) -> Result<(), String> {
+        self.start_recording(path, self.kind)
+    }
+
+    fn start_recording(&mut self, path: &Path, kind: Kind) -> Result<(), String> {
         if self.recordings.iter().any(|r| r.path == path) {
             return Err(format!("{} is attached already", path.display()));
         }
         // A disk may stall for some seconds.
         let backlog = QueueCapacity::new(300, 64 << 20, Overflow::DropNew);
         let tap = self.fanout.attach(backlog).map_err(|e| e.to_string())?;
-        self.recordings.push(Recording::start(path, tap, self.fps, self.files)?);
+        self.recordings.push(Recording::start(path, tap, self.fps, kind)?);
         Ok(())
     }
 
@@ -98,6 +104,14 @@ impl Sinks {
     pub fn detach_recording(&mut self, path: &Path) -> Result<(), String> {
         let recording = self.recordings.iter().find(|r| r.path == path);
         recording.ok_or_else(|| format!("{} is not attached", path.display())).map(Recording::stop)
+    }
+
+    /// Records an event.
+    pub fn trigger(&self) -> Result<(), String> {
+        let mut of_events = self.recordings.iter().filter(|recording| recording.is_of_events).peekable();
+        of_events.peek().ok_or("events are not recorded: start the node with --events FILE")?;
+        of_events.for_each(Recording::trigger);
+        Ok(())
     }
 
     /// Takes out a recording that has ended, by itself or because it was stopped.

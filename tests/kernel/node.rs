@@ -193,6 +193,9 @@ fn node_gives_every_consumer_the_same_pixels() {
         ["--fps", "15"],
         ["--gop", "5"],
         ["--record", &text(&streams.join("node.mkv"))],
+        ["--events", &text(&streams.join("node-event.mp4"))],
+        ["--before", "1"],
+        ["--after", "1"],
         ["--rtp", &format!("127.0.0.1:{}", one.port)],
         ["--rtp", &format!("127.0.0.1:{}", two.port)],
         ["--multicast", &format!("{GROUP}:{}", group.port)],
@@ -215,6 +218,7 @@ fn node_gives_every_consumer_the_same_pixels() {
     while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
         watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
     }
+    assert_eq!(console.ask("trigger"), "ok");
     // A browser asks for the page, and shows the picture.
     let page = http(web, "/");
     assert!(page.contains("live.mp4"), "{page}");
@@ -276,6 +280,8 @@ fn node_gives_every_consumer_the_same_pixels() {
         list.push(format!("{file} {frames}"));
     }
     list.push("node-second.mp4 5".into());
+    // A second before the trigger and a second after it, at 15 frames a second.
+    list.push("node-event-00001.mp4 15".into());
     list.push(format!("node-web.mp4 {shown}"));
     list.extend((1..=2).map(|i| format!("node-peer{i}.raw {MANY} nv12 320x180")));
     std::fs::write(streams.join("node.parts"), list.join("\n")).unwrap();

@@ -31,17 +31,17 @@ struct Open {
 
 /// Writes packets to a fragmented MP4 file or stream. The first key frame writes the header.
 ///
-/// In a file, a fragment ends at a key frame after half a second, and at any frame after a second. Its header is written
-/// then, in room that was kept before its frames: a packet costs one `writev`, no copy and no allocation, and a fragment
-/// a `write` and a `pwrite`. A crash loses the frames after the last complete fragment. In a pipe and a live stream, each
-/// frame is a fragment, and lasts as long as the frame before.
+/// In a file, a fragment ends at a key frame after half a second, and at any frame after a second. Its header is
+/// written then, in room that was kept before its frames: a packet costs one `writev`, no copy and no allocation, and a
+/// fragment a `write` and a `pwrite`. A crash loses the frames after the last complete fragment. In a pipe and a live
+/// stream, each frame is a fragment, and lasts as long as the frame before.
 ///
 /// Lengths replace the start codes. The parameter sets of the first key frame go into the header, and stay in packets
 /// only after a different set has appeared. A damaged packet
 /// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but it does not begin a file.
 ///
-/// Times are ticks of 1/90000 s since the first frame. Packets come in the order of decoding. The time of decoding, which
-/// MP4 needs too, is made of the times of a fragment in ascending order.
+/// Times are ticks of 1/90000 s since the first frame. Packets come in the order of decoding. The time of decoding,
+/// which MP4 needs too, is made of the times of a fragment in ascending order.
 ///
 /// ```
 /// use framelease::bitstream::Codec;

@@ -14,8 +14,8 @@ pub struct RingOptions {
     pub before: Duration,
     /// The time after the latest trigger that is recorded. Default: 10 s.
     pub after: Duration,
-    /// The most bytes that are kept in memory. If `before` needs more, the oldest packets are dropped up to a key frame.
-    /// Default: 64 MiB.
+    /// The most bytes that are kept in memory. If `before` needs more, the oldest packets are dropped up to a key
+    /// frame. Default: 64 MiB.
     pub bytes: usize,
 }
 

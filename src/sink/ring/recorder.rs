@@ -13,12 +13,12 @@ use crate::station::{sealed, Received, Station, Submit, Submitted};
 /// Keeps the last packets in memory, and records them and what follows when it is triggered.
 ///
 /// A recording is one file. It begins with a key frame before the trigger ([`RingOptions::before`]), and ends some time
-/// after it ([`RingOptions::after`]). A trigger during a recording extends it. Recordings that follow each other closely
-/// share packets, because each shows what led to its event. Names, deletion of the oldest files and repair are those of a
-/// [`Recorder`], and a rotation also divides long recordings.
+/// after it ([`RingOptions::after`]). A trigger during a recording extends it. Recordings that follow each other
+/// closely share packets, because each shows what led to its event. Names, deletion of the oldest files and repair are
+/// those of a [`Recorder`], and a rotation also divides long recordings.
 ///
-/// The ring copies each packet once, because an encoder has few buffers. [`Packet::detach`] says when there is nothing to
-/// copy. A trigger writes the whole ring to the disk and may block, so give this station a thread with a
+/// The ring copies each packet once, because an encoder has few buffers. [`Packet::detach`] says when there is nothing
+/// to copy. A trigger writes the whole ring to the disk and may block, so give this station a thread with a
 /// [`PacketReceiver`](crate::frame::PacketReceiver).
 ///
 /// ```no_run
