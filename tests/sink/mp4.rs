@@ -103,34 +103,67 @@ fn mp4_file_cut_at_any_byte_plays_its_complete_fragments() {
     let Some(whole) = frame_sums("-", Some("h264"), &stream) else { return };
     let path = folder.path("a.mp4");
     let mut writer = Writer::create(&path, options()).unwrap();
-    // Where fragments begin, and the frames before.
-    let (mut begun, mut last) = (Vec::new(), 0);
-    for (i, packet) in packets.iter().enumerate() {
-        let before = writer.bytes();
-        writer.write(packet).unwrap();
-        if writer.bytes() - before > 4096 && before - last > 4096 {
-            begun.push((before, i));
-            last = before;
-        }
-    }
+    packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
     drop(writer); // As a crash leaves it.
     let all = std::fs::read(&path).unwrap();
-    // Key frames are 400 ms apart. A fragment has half a second at least.
-    assert_eq!(begun.iter().map(|(_, frames)| *frames).collect::<Vec<_>>(), [20, 40, 60]);
+    // Where fragments end, and the frames up to there. Each ends before a key frame: they are 400 ms apart.
+    let ends = fragments(&all);
+    assert_eq!(ends.iter().map(|(_, frames)| *frames).collect::<Vec<_>>(), [20, 40, 60]);
     for i in 0..24 {
-        let cut = match begun.get(i / 3) {
-            Some((at, _)) => *at as usize + [0, 1, 4100][i % 3],
+        let cut = match ends.get(i / 3) {
+            Some((at, _)) => at + [0, 1, 600][i % 3],
             None => all.len() * i / 24,
         };
         let path = folder.path("cut.mp4");
         std::fs::write(&path, &all[..cut]).unwrap();
-        let complete = begun.iter().filter(|(at, _)| *at as usize <= cut).map(|(_, frames)| *frames).max().unwrap_or(0);
+        let complete = ends.iter().filter(|(at, _)| *at <= cut).map(|(_, frames)| *frames).max().unwrap_or(0);
         let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
         let Some(out) = program("ffmpeg", &args, &[]) else { return };
         let text = String::from_utf8(out.stdout).unwrap();
         let sums: Vec<&str> =
             text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
         assert!(sums.len() >= complete && sums[..complete] == whole[..complete], "cut at {cut}: {}", sums.len());
+    }
+}
+
+/// Where each complete fragment of a file ends, and the frames up to there.
+fn fragments(file: &[u8]) -> Vec<(usize, usize)> {
+    let number = |at: usize| u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let (mut at, mut frames, mut ends) = (0, 0, Vec::new());
+    let mut has_header = false;
+    while at + 8 <= file.len() && number(at) > 0 {
+        match &file[at + 4..at + 8] {
+            b"moof" => (has_header, frames) = (true, frames + number(at + 80)),
+            b"mdat" if has_header => ends.push((at + number(at), frames)),
+            _ => {}
+        }
+        at += number(at);
+    }
+    ends
+}
+
+#[test]
+fn mp4_fragments_of_slow_and_of_varying_streams_are_small_and_complete() {
+    let folder = Folder::new("mp4-rates");
+    let Some(stream) = stream(Codec::H264, 75, SIZE) else { return };
+    let Some(whole) = frame_sums("-", Some("h264"), &stream) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let coded: usize = packets.iter().map(|packet| packet.bytes().len()).sum();
+    // Two seconds from frame to frame; 200 frames a second; and a change from the one to the other.
+    let times: [fn(u64) -> u64; 3] = [|i| i * 2000, |i| i * 5, |i| if i < 10 { i * 2000 } else { 20_000 + i * 5 }];
+    for (case, time) in times.into_iter().enumerate() {
+        let path = folder.path("a.mp4");
+        let mut writer = Writer::create(&path, WriterOptions::default()).unwrap();
+        let timed = (0..).zip(&packets).map(|(i, packet)| at(packet, 1000 + time(i)));
+        timed.for_each(|packet| assert_eq!(writer.write(&packet).unwrap(), Written::Stored));
+        let summary = writer.finish().unwrap();
+        let headers = summary.bytes as usize - coded;
+        // A frame costs 16 bytes, and a fragment 88, room for eight more frames, and its index entry.
+        assert!(headers < 1500 + 75 * 300, "case {case}: {headers} bytes beside the frames");
+        let Some(given) = crate::support::times(&path) else { return };
+        assert_eq!(given, (0..75).map(time).collect::<Vec<_>>(), "case {case}");
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(sums, whole, "case {case}");
     }
 }
 

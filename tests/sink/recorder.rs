@@ -271,6 +271,23 @@ fn recorder_leaves_no_empty_files_on_a_full_disk() {
     let (path, summary) = files(recorder).pop().unwrap().unwrap();
     assert_eq!((path, summary.packets), (disk.join("r-00002.mkv"), 1));
     assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
+    // With a limit that the disk cannot hold, the oldest files make room.
+    let retention = Retention::default().bytes(1 << 30);
+    let options = RecorderOptions::default().rotation(FileRotation::default().bytes(1)).retention(retention);
+    let mut recorder = Recorder::new(disk.join("r.mkv"), options).unwrap();
+    let (mut stored, mut deleted) = (0, Vec::new());
+    for i in 0..600 {
+        let packet = at(&packets[i % 60], i as u64 * 40);
+        stored += u64::from(recorder.try_submit(packet).is_ok_and(|_| recorder.path().is_some()));
+        while let Received::Item(event) = recorder.try_recv().unwrap() {
+            if let RecorderEvent::Deleted { path } = event {
+                deleted.push(path);
+            }
+        }
+    }
+    assert!(deleted.len() > 5 && deleted[0] == disk.join("r-00001.mkv"), "{deleted:?}");
+    // A full disk costs the frames up to a key frame.
+    assert!(stored > 400, "{stored}");
 }
 
 #[test]
@@ -399,14 +416,15 @@ fn creation(path: &Path) -> Option<u64> {
 #[test]
 fn names_by_the_clock_are_those_of_the_first_frame() {
     let Some(stream) = stream(Codec::H264, 41, SIZE) else { return };
-    // Key frames are 3 s apart.
-    let packets = captured(&packets(Codec::H264, &stream, SIZE), 300);
+    let coded = packets(Codec::H264, &stream, SIZE);
     for extension in ["mkv", "mp4"] {
+        // Key frames are 3 s apart.
+        let packets = captured(&coded, 300);
+        let first = SystemTime::now() - Duration::from_millis(41 * 300);
         let folder = Folder::new("clock");
         let rotation = FileRotation::default().duration(Duration::from_secs(3));
         let options = RecorderOptions::default().rotation(rotation).names(FileNames::WallClock);
         let mut recorder = Recorder::new(folder.path(&format!("gate.{extension}")), options).unwrap();
-        let first = SystemTime::now() - Duration::from_millis(41 * 300);
         let mut begun = Vec::new();
         for packet in &packets {
             if recorded(&mut recorder, packet).1 == 1 {

@@ -99,7 +99,8 @@ fn repair_finishes_a_file_that_was_cut_at_any_byte() {
                 let Some(repaired) = repaired else {
                     assert!(after == left, "{case}: changed");
                     let is_whole = is_finished && i == 0;
-                    assert!(is_whole || cut < all.len() / 4, "{case}: nothing was done");
+                    // The first fragment has 20 of 75 frames.
+                    assert!(is_whole || cut < all.len() / 3, "{case}: nothing was done");
                     continue;
                 };
                 assert_eq!(after.len() as u64, repaired.bytes, "{case}");

@@ -2,14 +2,9 @@
 
 use super::boxes::Boxes;
 
-/// The most frames of a fragment.
-pub(super) const MOST_SAMPLES: usize = 250;
-/// The bytes before the frames of a fragment in a file: the header, and a `free` box up to this size.
-pub(super) const RESERVED: usize = 4096;
 /// The header without frames, and the bytes of each.
 const HEADER: usize = 88;
 const SAMPLE: usize = 16;
-const _: () = assert!(HEADER + SAMPLE * MOST_SAMPLES + 8 <= RESERVED);
 
 /// A frame of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +97,14 @@ pub(super) fn is_key(flags: u32) -> bool {
     flags & 0x0001_0000 == 0
 }
 
+/// The bytes that are kept for the header of a fragment with at most this number of frames. They end with a `free` box.
+pub(super) fn reserved_bytes(most: usize) -> usize {
+    HEADER + SAMPLE * most + 8
+}
+
 /// The place of a fragment's header in a file, before its frames: a `free` box, and `mdat` up to the end of the file.
-pub(super) fn reserved() -> Vec<u8> {
-    let mut place = Boxes::default().free(RESERVED).0;
+pub(super) fn reserved(most: usize) -> Vec<u8> {
+    let mut place = Boxes::default().free(reserved_bytes(most)).0;
     place.extend_from_slice(b"\0\0\0\0mdat");
     place
 }
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!([0, 8, 24, 32, 48, 68].map(u32_at), [136, 16, 112, 16, 20, 68]);
         assert_eq!((u32_at(80), u32_at(84)), (3, 144), "frames, and where they begin");
         assert_eq!([100, 116, 132].map(|at| u32_at(at) as i32), [0, 6, -6], "from decoding to display");
-        assert_eq!(reserved().len(), RESERVED + 8);
+        assert_eq!(reserved(3).len(), out.len() + 16);
     }
 }

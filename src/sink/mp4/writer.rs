@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::boxes::Boxes;
-use super::fragment::{decode_times, header, reserved, LastFrame, Sample, MOST_SAMPLES, RESERVED};
+use super::fragment::{decode_times, header, reserved, reserved_bytes, LastFrame, Sample};
 use super::header::{Header, TICKS};
 use super::index::{index, Entry};
 use crate::error::Result;
@@ -19,13 +19,18 @@ const KEY_TICKS: u64 = TICKS / 2;
 const MOST_TICKS: u64 = TICKS;
 /// How long a frame lasts if nothing says it.
 const LASTS: u64 = TICKS / 30;
+/// The most frames of a fragment for which room is kept at once.
+const MOST_FRAMES: u64 = 240;
+/// Room for frames beyond those that are expected.
+const SPARE: usize = 8;
 /// The most bytes of frames in a fragment. Its sizes have 32 bits.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// The frames since the last complete fragment of a file.
 struct Open {
-    /// Where its header goes.
+    /// Where its header goes, and the most frames that it has room for.
     at: u64,
+    most: usize,
     samples: Vec<Sample>,
 }
 
@@ -68,6 +73,8 @@ pub struct Writer {
     floor: u64,
     /// The earliest time at which the next frame can be decoded.
     earliest: u64,
+    /// The frames of the last fragment, by its time.
+    frames_a_second: u64,
     fragments: u32,
     index: Vec<Entry>,
     /// Memory for headers of fragments.
@@ -96,10 +103,13 @@ impl Writer {
     }
 
     pub(in crate::sink) fn new(file: ContainerFile) -> Self {
+        let file = file.with_ticks(TICKS);
+        let interval = file.interval().map_or(LASTS, |interval| file.times.ticks(interval).max(1));
         Self {
-            file: file.with_ticks(TICKS),
+            frames_a_second: TICKS / interval,
+            file,
             header: None,
-            open: Open { at: 0, samples: Vec::new() },
+            open: Open { at: 0, most: 0, samples: Vec::new() },
             floor: 0,
             earliest: 0,
             fragments: 0,
@@ -158,18 +168,22 @@ impl Writer {
 
     fn write_to_file(&mut self, packet: &Packet, time: u64) -> Result<()> {
         if let Some(first) = self.open.samples.first() {
-            let age = time.saturating_sub(first.time);
-            let is_due =
-                begins_file(packet) && age >= KEY_TICKS || age >= MOST_TICKS && time > self.file.times.latest();
+            let (age, count) = (time.saturating_sub(first.time), self.open.samples.len());
+            // No frame that comes later is shown before those of the fragment.
+            let is_next = time > self.file.times.latest();
+            let is_due = begins_file(packet) && age >= KEY_TICKS || age >= MOST_TICKS && is_next;
+            let is_full = count == self.open.most || count + SPARE / 2 >= self.open.most && is_next;
             let bytes = self.file.bytes() - self.open.at + packet.bytes().len() as u64;
-            if is_due || self.open.samples.len() == MOST_SAMPLES || bytes > MOST_BYTES {
+            if is_due || is_full || bytes > MOST_BYTES {
+                self.frames_a_second = count as u64 * TICKS / age.max(1);
                 self.end_fragment(LastFrame::Until(time))?;
             }
         }
         if self.open.samples.is_empty() {
             let at = self.file.bytes();
-            self.file.append(&reserved())?;
-            self.open.at = at;
+            let most = self.expected_frames();
+            self.file.append(&reserved(most))?;
+            (self.open.at, self.open.most) = (at, most);
         }
         let written = self.file.append_packet(packet, false, |_, _| {});
         if written.is_err() && self.open.samples.is_empty() {
@@ -183,14 +197,15 @@ impl Writer {
 
     /// Writes the header of the open fragment.
     fn end_fragment(&mut self, last: LastFrame) -> Result<()> {
-        let Open { at, samples } = &self.open;
+        let Open { at, most, samples } = &self.open;
+        let reserved = reserved_bytes(*most);
         let times = decode_times(samples, self.earliest, last);
         let Some(&(last_time, _)) = times.last() else { return Ok(()) };
         let sequence = self.fragments.wrapping_add(1);
-        header(&mut self.scratch, sequence, samples, &times, |_| RESERVED + 8);
-        let rest = Boxes::default().free(RESERVED - self.scratch.len());
+        header(&mut self.scratch, sequence, samples, &times, |_| reserved + 8);
+        let rest = Boxes::default().free(reserved - self.scratch.len());
         self.scratch.extend_from_slice(&rest.0);
-        let frames = self.file.bytes() - at - RESERVED as u64;
+        let frames = self.file.bytes() - at - reserved as u64;
         self.scratch.extend_from_slice(&(frames as u32).to_be_bytes());
         self.file.patch(*at, &self.scratch)?;
         if let Some(key) = samples.iter().position(|sample| sample.is_key) {
@@ -201,11 +216,25 @@ impl Writer {
         self.file.sync()
     }
 
+    /// The time between frames: the latest, or the usual one before the second frame.
+    fn step(&self) -> u64 {
+        let step = Some(self.file.times.step()).filter(|_| self.file.times.packets() > 1);
+        step.or(self.interval()).unwrap_or(LASTS).max(1)
+    }
+
+    fn interval(&self) -> Option<u64> {
+        self.file.interval().map(|interval| self.file.times.ticks(interval))
+    }
+
+    /// The room for the frames of a fragment, which has as many as the one before. A fragment with more ends early.
+    fn expected_frames(&self) -> usize {
+        let frames = (self.frames_a_second * MOST_TICKS / TICKS).min(MOST_FRAMES) as usize;
+        frames + frames / 4 + SPARE
+    }
+
     /// Writes a fragment of one frame.
     fn write_live(&mut self, packet: &Packet, time: u64) -> Result<()> {
-        let interval = self.file.interval().map(|interval| self.file.times.ticks(interval));
-        let step = Some(self.file.times.step()).filter(|_| self.file.times.packets() > 1);
-        let lasts = step.or(interval).unwrap_or(LASTS).max(1);
+        let lasts = self.step();
         let (sequence, earliest, is_key) = (self.fragments.wrapping_add(1), self.earliest, packet.is_key());
         let decoded = time.max(earliest);
         self.file.append_packet(packet, false, |out, bytes| {
@@ -221,8 +250,7 @@ impl Writer {
 
     /// How long the last frame lasts.
     fn last_ticks(&self) -> u64 {
-        let interval = self.file.interval().map(|interval| self.file.times.ticks(interval));
-        interval.unwrap_or(self.file.times.step()).max(1)
+        self.interval().unwrap_or(self.file.times.step()).max(1)
     }
 
     /// Finishes the file: writes the last fragment, the index and the duration. [`repair`](super::repair) finishes a

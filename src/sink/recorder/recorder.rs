@@ -44,8 +44,8 @@ pub enum RecorderEvent {
         /// What was done.
         repaired: Repaired,
     },
-    /// The oldest file was deleted, because the recording is beyond a limit of its
-    /// [`Retention`](super::Retention).
+    /// The oldest file was deleted, because the recording is beyond a limit of its [`Retention`](super::Retention), or
+    /// because the disk is full.
     Deleted {
         /// The path of the file.
         path: PathBuf,
@@ -209,11 +209,26 @@ impl Recorder {
         let bytes = self.now.as_ref().map_or(0, |now| now.writer.file().bytes());
         let time = SystemTime::now();
         while let Some(path) = self.kept.take_surplus(self.options.retention, bytes, time) {
-            match fs::remove_file(&path) {
-                Ok(()) => self.events.push(RecorderEvent::Deleted { path }),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => self.events.push(RecorderEvent::Error(Error::io("unlink", &e).on(path.display()))),
-            }
+            self.delete(path);
+        }
+    }
+
+    fn delete(&mut self, path: PathBuf) {
+        match fs::remove_file(&path) {
+            Ok(()) => self.events.push(RecorderEvent::Deleted { path }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => self.events.push(RecorderEvent::Error(Error::io("unlink", &e).on(path.display()))),
+        }
+    }
+
+    /// Deletes the oldest file if the disk is full, so that the next file has room.
+    fn make_room(&mut self, error: &Error) {
+        let is_full = [libc::ENOSPC, libc::EDQUOT].map(Some).contains(&error.errno());
+        if !is_full || !self.options.retention.has_limit() || self.is_pipe {
+            return;
+        }
+        if let Some(path) = self.kept.take_oldest() {
+            self.delete(path);
         }
     }
 
@@ -416,10 +431,11 @@ impl Submit for Recorder {
                 self.delete_surplus();
             }
             Ok(false) => self.stats.skipped += 1,
-            Err(_) => {
+            Err(error) => {
                 self.stats.skipped += 1;
                 self.failed = Some(Instant::now());
                 self.end_file();
+                self.make_room(error);
             }
         }
         self.write_waiting();

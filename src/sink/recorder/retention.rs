@@ -9,7 +9,8 @@ use super::names::Existing;
 /// Limits of a whole recording. The recorder deletes its oldest files beyond them.
 ///
 /// Only regular files whose names this recorder could have given are counted and deleted, also those of earlier runs.
-/// The file that is being written is counted, and never deleted.
+/// The file that is being written is counted, and never deleted. With a limit, the recorder also deletes its oldest file
+/// each time that the disk is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
@@ -58,6 +59,11 @@ impl Kept {
         if !limits.age.is_some_and(is_old) && !limits.bytes.is_some_and(are_many) {
             return None;
         }
+        self.take_oldest()
+    }
+
+    /// Takes the oldest file out of the list.
+    pub(super) fn take_oldest(&mut self) -> Option<PathBuf> {
         let oldest = self.files.pop_front()?;
         self.bytes = self.bytes.saturating_sub(oldest.bytes);
         Some(oldest.path)
