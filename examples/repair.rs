@@ -17,10 +17,14 @@ file stays as it is. Matroska and fragmented MP4 are recognized by the content o
 this by itself for its latest file.
 ";
 
-fn repair(path: &Path) -> framelease::Result<Option<Repaired>> {
+fn repair(path: &Path) -> Result<Option<Repaired>, String> {
+    let is_other = |e: &framelease::Error| e.kind() == ErrorKind::WrongFile && path.is_file();
     match matroska::repair(path) {
-        Err(e) if e.kind() == ErrorKind::WrongFile => mp4::repair(path),
-        done => done,
+        Err(e) if is_other(&e) => match mp4::repair(path) {
+            Err(e) if is_other(&e) => Err(format!("{}: neither a Matroska nor an MP4 file", path.display())),
+            done => done.map_err(|e| e.to_string()),
+        },
+        done => done.map_err(|e| e.to_string()),
     }
 }
 

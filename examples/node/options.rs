@@ -29,13 +29,13 @@ Usage: node [OPTIONS]
 
   --record FILE                   record to a Matroska or MP4 file, by its name; repeatable
   --rotate SECONDS                record to FILE-00001 and so on, and begin a new file after this time
+  --align                         rotated files begin at multiples of that time, by the clock
   --events FILE                   record FILE-00001 and so on at each 'trigger' of the control socket, from before it on
   --before SECONDS                the time before a trigger (default 10)
   --after SECONDS                 the time after the latest trigger (default 10)
-  --align                         files begin at multiples of that time, by the clock
-  --clock-names                   files have the date and time in place of numbers
-  --keep-mib N                    delete the oldest files beyond this size in all, in MiB
-  --keep-hours N                  delete files that are older
+  --clock-names                   files of --rotate and --events have the date and time in place of numbers
+  --keep-mib N                    delete the oldest of these files beyond this size in all, in MiB
+  --keep-hours N                  delete those of these files that are older
   --rtp HOST:PORT                 send RTP; repeatable
   --multicast GROUP:PORT          send RTP to a multicast group; repeatable
   --ttl N                         hops of multicast packets (default 1)

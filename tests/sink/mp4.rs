@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::format::{ColorSpace, Colorimetry, Size};
-use framelease::sink::mp4::Writer;
+use framelease::sink::mp4::{repair, Writer};
 use framelease::sink::recorder::FileRotation;
 use framelease::sink::{WriterOptions, Written};
 use framelease::{ErrorKind, Submit};
@@ -126,15 +126,73 @@ fn mp4_file_cut_at_any_byte_plays_its_complete_fragments() {
     }
 }
 
+/// VLC finds no frames after a box between a fragment's header and its data, and does not end at data without a header.
+#[test]
+fn mp4_files_play_in_vlc_and_mpv() {
+    let folder = Folder::new("mp4-players");
+    for codec in CODECS {
+        let Some(stream) = stream(codec, 100, SIZE) else { return };
+        let packets = packets(codec, &stream, SIZE);
+        for case in ["finished", "crashed", "repaired"] {
+            let path = folder.path(&format!("{case}.mp4"));
+            let mut writer = Writer::create(&path, options()).unwrap();
+            packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+            match case {
+                "finished" => drop(writer.finish().unwrap()),
+                _ => drop(writer),
+            }
+            if case == "repaired" {
+                assert!(repair(&path).unwrap().is_some());
+            }
+            let all = std::fs::read(&path).unwrap();
+            assert_eq!(fragments(&all).len(), if case == "finished" { 5 } else { 4 }, "{codec} {case}");
+            // From a place in the third fragment on.
+            if let Some(said) = vlc(&folder, &["--start-time=2.2", text(&path)]) {
+                assert!(said.contains("Received first picture"), "{codec} {case}: {said}");
+            }
+            let args = ["60", "mpv", "--no-config", "--vo=null", "--ao=null", "--untimed", "--start=2.2"];
+            let shown = ["--term-status-msg=${=time-pos}", text(&path)];
+            let is_here = program("mpv", &["--version"], &[]).is_some();
+            if let Some(out) = is_here.then(|| program("timeout", &[&args[..], &shown].concat(), &[])).flatten() {
+                let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+                assert!(out.status.success() && said.contains("Exiting... (End of file)"), "{codec} {case}: {said}");
+            }
+        }
+    }
+}
+
+/// Plays a file in VLC without a window, up to its end. Returns what VLC says. It refuses to run as root.
+fn vlc(folder: &Folder, args: &[&str]) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    program("cvlc", &["--version"], &[])?;
+    let open = |path: &std::path::Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    open(&folder.path(""), 0o777);
+    let user = if nix::unistd::geteuid().is_root() {
+        &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"][..]
+    } else {
+        &[]
+    };
+    let home = format!("HOME={}", text(&folder.path("")));
+    let vlc = ["cvlc", "-vv", "--no-audio", "-V", "vdummy", "--play-and-exit"];
+    let out = program("timeout", &[&["60", "env", &home][..], user, &vlc, args].concat(), &[])?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{}: {said}", out.status);
+    Some(said)
+}
+
 /// Where each complete fragment of a file ends, and the frames up to there.
 fn fragments(file: &[u8]) -> Vec<(usize, usize)> {
     let number = |at: usize| u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
     let (mut at, mut frames, mut ends) = (0, 0, Vec::new());
     let mut has_header = false;
     while at + 8 <= file.len() && number(at) > 0 {
+        assert!(!has_header || &file[at + 4..at + 8] == b"mdat", "a box is between a header and its frames");
         match &file[at + 4..at + 8] {
             b"moof" => (has_header, frames) = (true, frames + number(at + 80)),
-            b"mdat" if has_header => ends.push((at + number(at), frames)),
+            b"mdat" if has_header => {
+                ends.push((at + number(at), frames));
+                has_header = false;
+            }
             _ => {}
         }
         at += number(at);

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::Codec;
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
+use framelease::sink::{mp4, WriterOptions, Written};
 use nix::poll::{poll, PollFd, PollTimeout};
 
 use support::{clean, frame_sums, program};
@@ -255,6 +256,37 @@ fn live_picture_of_a_stopped_client_costs_the_others_nothing() {
     let dropped = viewers.iter().find(is_stopped).map(|viewer| viewer.dropped);
     assert!(dropped.is_some_and(|dropped| dropped > 30), "{dropped:?} frames of the stopped client");
     assert!(viewers.iter().filter(|viewer| !is_stopped(viewer)).all(|viewer| viewer.dropped == 0));
+}
+
+#[test]
+fn mp4_files_play_in_chromium() {
+    let Some(stream) = stream(6 * GOP) else { return };
+    let folder = support::Folder::new("chromium-files");
+    let packets = support::packets(Codec::H264, &stream, SIZE);
+    for is_finished in [true, false] {
+        let path = folder.path("a.mp4");
+        let mut writer = mp4::Writer::create(&path, WriterOptions::default()).unwrap();
+        packets.iter().for_each(|packet| assert_eq!(writer.write(packet).unwrap(), Written::Stored));
+        match is_finished {
+            true => drop(writer.finish().unwrap()),
+            // The power fails.
+            false => {
+                drop(writer);
+                assert!(mp4::repair(&path).unwrap().is_some());
+            }
+        }
+        let address = format!("file://{}", support::text(&path));
+        let Some(mut browser) = browser::Browser::open("chromium-file", &address) else { return };
+        let video = "document.querySelector('video')";
+        browser.wait(&format!("{video}.readyState > 1 && {video}.videoWidth == 640"));
+        // At 25 frames a second: 90, or those of the complete fragments.
+        let duration: f64 = browser.value(&format!("{video}.duration")).parse().unwrap();
+        assert!(duration == 3.6 || !is_finished && (2.4..3.6).contains(&duration), "{duration} s");
+        browser.value(&format!("{video}.muted = true, {video}.play(), {video}.currentTime = 2"));
+        browser.wait(&format!("{video}.ended"));
+        let shown: f64 = browser.value(&format!("{video}.getVideoPlaybackQuality().totalVideoFrames")).parse().unwrap();
+        assert!(shown > 10.0, "{shown}");
+    }
 }
 
 /// The colors of the picture's quarters in a screenshot of the page.

@@ -1,7 +1,5 @@
 //! The header of a fragment.
 
-use super::boxes::Boxes;
-
 /// The header without frames, and the bytes of each.
 const HEADER: usize = 88;
 const SAMPLE: usize = 16;
@@ -97,15 +95,17 @@ pub(super) fn is_key(flags: u32) -> bool {
     flags & 0x0001_0000 == 0
 }
 
-/// The bytes that are kept for the header of a fragment with at most this number of frames. They end with a `free` box.
+/// The bytes before the frames of a fragment in a file, with room for the header of at most this number of frames. Unused
+/// room is part of `mdat`: VLC does not find frames after a `free` box.
 pub(super) fn reserved_bytes(most: usize) -> usize {
     HEADER + SAMPLE * most + 8
 }
 
-/// The place of a fragment's header in a file, before its frames: a `free` box, and `mdat` up to the end of the file.
+/// The place of a fragment's header in a file, before its frames: a `free` box up to the end of the file. VLC does not
+/// end at an `mdat` without a header.
 pub(super) fn reserved(most: usize) -> Vec<u8> {
-    let mut place = Boxes::default().free(reserved_bytes(most)).0;
-    place.extend_from_slice(b"\0\0\0\0mdat");
+    let mut place = b"\0\0\0\0free".to_vec();
+    place.resize(reserved_bytes(most), 0);
     place
 }
 
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!([0, 8, 24, 32, 48, 68].map(u32_at), [136, 16, 112, 16, 20, 68]);
         assert_eq!((u32_at(80), u32_at(84)), (3, 144), "frames, and where they begin");
         assert_eq!([100, 116, 132].map(|at| u32_at(at) as i32), [0, 6, -6], "from decoding to display");
-        assert_eq!(reserved(3).len(), out.len() + 16);
+        assert_eq!(reserved(3).len(), out.len() + 8);
     }
 }

@@ -257,7 +257,7 @@ mod tests {
         let samples: Vec<Sample> =
             [(300, false), (900, true), (600, false)].map(|(time, is_key)| Sample { bytes: 5, time, is_key }).into();
         let mut out = Vec::new();
-        header(&mut out, 1, &samples, &decode_times(&samples, 0, LastFrame::Lasts(200)), |_| 4104);
+        header(&mut out, 1, &samples, &decode_times(&samples, 0, LastFrame::Lasts(200)), |_| 4096);
         assert_eq!(Frames::read(&out[8..], Defaults::default()), Some(Frames { end: 1100, key: Some((900, 2)) }));
     }
 
@@ -271,7 +271,7 @@ mod tests {
         fn damaged_header_is_read_or_refused(at in 0usize..136, byte: u8) {
             let samples = [Sample { bytes: 5, time: 0, is_key: true }; 3];
             let mut out = Vec::new();
-            header(&mut out, 1, &samples, &decode_times(&samples, 0, LastFrame::Lasts(1)), |_| 4104);
+            header(&mut out, 1, &samples, &decode_times(&samples, 0, LastFrame::Lasts(1)), |_| 4096);
             out[at] = byte;
             let _ = Frames::read(&out[8..], Defaults::default());
         }

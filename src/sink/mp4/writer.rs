@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::boxes::Boxes;
 use super::fragment::{decode_times, header, reserved, reserved_bytes, LastFrame, Sample};
 use super::header::{Header, TICKS};
 use super::index::{index, Entry};
@@ -202,11 +201,10 @@ impl Writer {
         let times = decode_times(samples, self.earliest, last);
         let Some(&(last_time, _)) = times.last() else { return Ok(()) };
         let sequence = self.fragments.wrapping_add(1);
-        header(&mut self.scratch, sequence, samples, &times, |_| reserved + 8);
-        let rest = Boxes::default().free(reserved - self.scratch.len());
-        self.scratch.extend_from_slice(&rest.0);
-        let frames = self.file.bytes() - at - reserved as u64;
-        self.scratch.extend_from_slice(&(frames as u32).to_be_bytes());
+        header(&mut self.scratch, sequence, samples, &times, |_| reserved);
+        let data = self.file.bytes() - at - self.scratch.len() as u64;
+        self.scratch.extend_from_slice(&(data as u32).to_be_bytes());
+        self.scratch.extend_from_slice(b"mdat");
         self.file.patch(*at, &self.scratch)?;
         if let Some(key) = samples.iter().position(|sample| sample.is_key) {
             self.index.push(Entry { time: samples[key].time, fragment_at: *at, number: key as u32 + 1 });

@@ -12,17 +12,19 @@ use crate::say;
 use crate::Res;
 
 /// What tests on this machine call, and Debian's package with it. Without one, its tests skip.
-const OF_TESTS: [(&str, &str); 16] = [
+const OF_TESTS: [(&str, &str); 18] = [
     ("chromium", "chromium"),
     ("clang", "clang"),
     ("clang++", "clang"),
     ("cmake", "cmake"),
+    ("cvlc", "vlc-bin"),
     (FFMPEG, "ffmpeg"),
     ("ffprobe", "ffmpeg"),
     ("g++", "g++"),
     ("gst-launch-1.0", "gstreamer1.0-tools"),
     ("ip", "iproute2"),
     ("mkvmerge", "mkvtoolnix"),
+    ("mpv", "mpv"),
     ("python3", "python3"),
     ("qemu-arm", "qemu-user"),
     ("strace", "strace"),
@@ -38,6 +40,8 @@ const PLUGINS: [(&str, &str); 3] = [
     ("libgstrtsp.so", "gstreamer1.0-plugins-good"),
     ("libgstvideoparsersbad.so", "gstreamer1.0-plugins-bad"),
 ];
+/// What VLC needs to play the tests' files.
+const VLC: (&str, &str) = ("vlc/plugins/demux/libmp4_plugin.so", "vlc-plugin-base");
 /// A module of Python's, and Debian's file of it. Another Python than Debian's does not see that file.
 const NUMPY: (&str, &str, &str) = ("numpy", "/usr/lib/python3/dist-packages/numpy/__init__.py", "python3-numpy");
 const DEBIANS_PYTHON: &str = "/usr/bin/python3";
@@ -76,6 +80,8 @@ pub fn for_tests(host: bool, archs: &[Arch]) -> Ready {
         of_tests.extend(OF_TESTS.map(|(what, package)| Need::new(what, package)));
         let folder = format!("/usr/lib/{}/gstreamer-1.0", host_gnu());
         of_tests.extend(PLUGINS.map(|(file, package)| Need::new(format!("{folder}/{file}"), package)));
+        let (file, package) = VLC;
+        of_tests.push(Need::new(format!("/usr/lib/{}/{file}", host_gnu()), package));
         if has_debians_python() {
             of_tests.push(Need::new(NUMPY.1, NUMPY.2));
         }
