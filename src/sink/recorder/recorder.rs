@@ -41,7 +41,7 @@ pub enum RecorderEvent {
     Repaired {
         /// The path of the file.
         path: PathBuf,
-        /// What was done.
+        /// What the repair removed and wrote.
         repaired: Repaired,
     },
     /// The oldest file was deleted, because the recording is beyond a limit of its [`Retention`](super::Retention), or

@@ -176,7 +176,7 @@ impl Submit for EventRecorder {
         Ok(Submitted::Taken)
     }
 
-    /// A regular file always takes a packet, so `timeout` is not used.
+    /// Takes a packet at once, so `timeout` is not used.
     fn submit(
         &mut self,
         packet: Packet,
