@@ -14,7 +14,7 @@ use crate::sink::container::{begins_file, ContainerFile, FileWriter, Summary, Tr
 
 /// A fragment ends at a key frame when it is this old.
 const KEY_TICKS: u64 = TICKS / 2;
-/// A fragment ends at any frame when it is this old.
+/// A fragment ends at any frame when it is this old: a second.
 const MOST_TICKS: u64 = TICKS;
 /// How long a frame lasts if nothing says it.
 const LASTS: u64 = TICKS / 30;
@@ -224,9 +224,10 @@ impl Writer {
         self.file.interval().map(|interval| self.file.times.ticks(interval))
     }
 
-    /// The room for the frames of a fragment, which has as many as the one before. A fragment with more ends early.
+    /// The room for the frames of a fragment: those of a second at the rate of the fragment before. A fragment with more
+    /// frames ends early.
     fn expected_frames(&self) -> usize {
-        let frames = (self.frames_a_second * MOST_TICKS / TICKS).min(MOST_FRAMES) as usize;
+        let frames = self.frames_a_second.min(MOST_FRAMES) as usize;
         frames + frames / 4 + SPARE
     }
 
