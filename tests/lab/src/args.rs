@@ -17,6 +17,7 @@ pub enum Command {
     Share(Share),
     Encode(Encode),
     Soak { arch: Arch, minutes: u32 },
+    Streams { filters: Vec<String>, lists: bool },
     Bench(Bench),
     Surface { lists: bool },
     Boards,
@@ -72,6 +73,7 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab rivals --job encode [--frames N] [--turns N]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
+       cargo lab streams [--filter NAME] [--list]
        cargo lab surface [--list]
        cargo lab boards
        cargo lab manual
@@ -173,6 +175,17 @@ fails if one of them grows. Times are the emulator's.
   --arch      x86_64 (default) or aarch64
   --minutes   default 10";
 
+const STREAMS: &str = "\
+cargo lab streams [--filter NAME] [--list]
+
+Sends unusual streams through every sink, and compares each decoded frame with the source: slices, fields, 16x16 to
+4096x2304, 10 bit, start codes of every form, several parameter sets and others, from x264, x265, libvpx and ffmpeg.
+Some are changed in a way that no encoder does. Prints a table, and fails if a cell is not as expected.
+Needs an ffmpeg with these encoders, and two to five minutes.
+
+  --filter    only streams whose name contains this; may be repeated
+  --list      names the streams";
+
 const BENCH: &str = "\
 cargo lab bench [--arch x86_64|aarch64] [--frames N] [--turns N] [--update-docs]
 
@@ -207,13 +220,14 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "rivals" => rivals(parser),
         "soak" => soak(parser),
         "bench" => bench(parser),
+        "streams" => streams(parser),
         "surface" => surface(parser),
         "boards" => alone(parser, Command::Boards, BOARDS),
         "manual" => alone(parser, Command::Manual, MANUAL),
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
         other => Err(format!(
-            "no command \"{other}\": test, run, shell, rivals, soak, bench, surface, boards, manual or fetch"
+            "no command \"{other}\": test, run, shell, rivals, soak, bench, streams, surface, boards, manual or fetch"
         )
         .into()),
     }
@@ -338,6 +352,19 @@ fn soak(parser: &mut Parser) -> Result<Command, Error> {
         }
     }
     Ok(Command::Soak { arch, minutes })
+}
+
+fn streams(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut filters, mut lists) = (Vec::new(), false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("filter") => filters.push(parser.value()?.string()?),
+            Long("list") => lists = true,
+            Long("help") | Short('h') => return Ok(Command::Help(STREAMS)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Streams { filters, lists })
 }
 
 fn bench(parser: &mut Parser) -> Result<Command, Error> {

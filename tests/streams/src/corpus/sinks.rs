@@ -1,0 +1,277 @@
+//! A stream through each sink of the library, and back into frames.
+
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::Codec;
+use framelease::format::FrameInterval;
+use framelease::frame::Packet;
+use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
+use framelease::sink::rtp::{DestinationId, Sender, SenderOptions};
+use framelease::sink::rtsp::{MountOptions, Server, ServerEvent};
+use framelease::{Received, Station, Submit};
+
+use super::depacketize::depacketize;
+use crate::decode;
+use crate::Res;
+
+/// For anything that another program has to do.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How much of a receive buffer, which has more than 200,000 bytes, may be used before more is sent.
+const MOST_WAITING: u64 = 60_000;
+
+/// The packets of a stream, and a folder for files.
+pub struct Stream<'a> {
+    pub codec: Codec,
+    pub size: (u32, u32),
+    pub packets: &'a [Packet],
+    pub folder: &'a Path,
+}
+
+/// What came out of a sink: checksums of frames.
+#[derive(Default)]
+pub struct Out {
+    pub sums: Vec<String>,
+    pub files: usize,
+    /// Packets that the sink refused, and the text of the last one.
+    pub refused: Option<(usize, String)>,
+}
+
+impl Out {
+    fn refuse(&mut self, error: impl ToString) {
+        let count = self.refused.as_ref().map_or(0, |(count, _)| *count);
+        self.refused = Some((count + 1, error.to_string()));
+    }
+}
+
+pub struct Sink {
+    pub name: &'static str,
+    pub run: fn(&Stream<'_>) -> Res<Out>,
+    /// A codec that is not sent this way.
+    pub without: Option<Codec>,
+}
+
+/// One line for each sink.
+pub const SINKS: [Sink; 4] = [
+    Sink { name: "Matroska file", run: |stream| recorded(stream, "mkv"), without: None },
+    Sink { name: "RTP", run: by_own_receiver, without: Some(Codec::Mjpeg) },
+    Sink { name: "RTP to ffmpeg", run: by_session_description, without: None },
+    Sink { name: "RTSP to ffmpeg", run: by_rtsp, without: None },
+];
+
+/// Records the stream. The files together are the stream.
+fn recorded(stream: &Stream<'_>, extension: &str) -> Res<Out> {
+    let options = WriterOptions::default().interval(FrameInterval::from_fps(25));
+    let path = stream.folder.join(format!("r.{extension}"));
+    let mut recorder = Recorder::new(path, options, FileRotation::default()).map_err(|e| e.to_string())?;
+    let mut out = Out::default();
+    for packet in stream.packets {
+        if let Err(rejected) = recorder.try_submit(packet.clone()) {
+            out.refuse(rejected.error);
+        }
+    }
+    recorder.finish();
+    loop {
+        match recorder.recv(Duration::from_secs(10)).map_err(|e| e.to_string())? {
+            Received::Item(RecorderEvent::File { path, .. }) => {
+                out.sums.extend(decode::of_file(&path)?);
+                out.files += 1;
+                let _ = fs::remove_file(path);
+            }
+            Received::Item(RecorderEvent::Error(e)) => return Err(e.to_string()),
+            Received::Item(_) => {}
+            Received::Nothing => return Err("the recorder does not end".into()),
+            Received::Ended => return Ok(out),
+        }
+    }
+}
+
+/// Sockets for RTP and RTCP, with neighboring ports.
+fn sockets() -> Res<[UdpSocket; 2]> {
+    for _ in 0..100 {
+        let bind = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+        let rtp = bind(0).map_err(|e| e.to_string())?;
+        let port = rtp.local_addr().map_or(0, |a| a.port());
+        if port % 2 == 0 {
+            if let Ok(rtcp) = bind(port + 1) {
+                return Ok([rtp, rtcp]);
+            }
+        }
+    }
+    Err("no two free ports".into())
+}
+
+/// Bytes that wait in the receive buffer of a local UDP port. `None` if no socket is bound to it.
+fn waiting_bytes(port: u16) -> Option<u64> {
+    let end = format!(":{port:04X}");
+    // A number, the local address, the remote one, the state, the lengths of both queues.
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words.get(1).is_some_and(|local| local.ends_with(&end));
+        let (_, received) = words.get(4).filter(|_| is_it)?.split_once(':')?;
+        u64::from_str_radix(received, 16).ok()
+    };
+    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines()).find_map(of)
+}
+
+/// Sends packets to a local port, as fast as they are read there. So none is lost.
+fn send(sender: &mut Sender, packets: &[Packet], to: SocketAddr, out: &mut Out) -> Res<()> {
+    let end = Instant::now() + LIMIT;
+    let waits = |most: u64| {
+        while waiting_bytes(to.port()).is_some_and(|bytes| bytes > most) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for packet in packets {
+        waits(MOST_WAITING);
+        if let Err(rejected) = sender.try_submit(packet.clone()) {
+            out.refuse(rejected.error);
+        }
+        while sender.is_sending() {
+            waits(MOST_WAITING);
+            let _ = sender.recv(Duration::from_millis(1)).map_err(|e| e.to_string())?;
+        }
+    }
+    waits(0);
+    Ok(())
+}
+
+fn sender(codec: Codec, to: SocketAddr) -> Res<(Sender, DestinationId)> {
+    let mut sender = Sender::new(codec, SenderOptions::default()).map_err(|e| e.to_string())?;
+    let id = sender.add(to).map_err(|e| e.to_string())?;
+    Ok((sender, id))
+}
+
+/// RTP to a receiver of this program, whose depacketizer is as simple as the standards allow.
+fn by_own_receiver(stream: &Stream<'_>) -> Res<Out> {
+    let [rtp, _rtcp] = sockets()?;
+    rtp.set_read_timeout(Some(Duration::from_millis(200))).map_err(|e| e.to_string())?;
+    let to = rtp.local_addr().map_err(|e| e.to_string())?;
+    let (mut sender, _) = sender(stream.codec, to)?;
+    let (mut out, is_over) = (Out::default(), AtomicBool::new(false));
+    let datagrams = thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let (mut all, mut buffer) = (Vec::new(), [0; 9000]);
+            loop {
+                match rtp.recv(&mut buffer) {
+                    Ok(n) => all.push(buffer[..n].to_vec()),
+                    Err(_) if is_over.load(Ordering::Relaxed) => return all,
+                    Err(_) => {}
+                }
+            }
+        });
+        let sent = send(&mut sender, stream.packets, to, &mut out);
+        is_over.store(true, Ordering::Relaxed);
+        sent?;
+        receiver.join().map_err(|_| "the receiver panicked".to_string())
+    })?;
+    out.sums = decode::of_bytes(stream.codec, &depacketize(stream.codec, stream.size, &datagrams)?)?;
+    Ok(out)
+}
+
+/// Waits until ffmpeg has bound a UDP port.
+fn wait_for_port(port: u16, child: &mut Child) -> Res<()> {
+    let end = Instant::now() + LIMIT;
+    while waiting_bytes(port).is_none() {
+        if child.try_wait().is_ok_and(|status| status.is_some()) || Instant::now() > end {
+            return Err("ffmpeg does not listen".into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Reads what ffmpeg writes until it ends.
+fn result(mut child: Child) -> Res<Vec<String>> {
+    let mut text = String::new();
+    let end = Instant::now() + LIMIT;
+    let stdout = child.stdout.take();
+    let read = thread::spawn(move || stdout.map(|mut stdout| stdout.read_to_string(&mut text)).map(|_| text));
+    while child.try_wait().map_err(|e| e.to_string())?.is_none() {
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err("ffmpeg does not end".into());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    read.join().ok().flatten().map(|text| decode::sums(&text)).ok_or("ffmpeg wrote nothing".into())
+}
+
+/// RTP to ffmpeg by a session description.
+fn by_session_description(stream: &Stream<'_>) -> Res<Out> {
+    let [rtp, rtcp] = sockets()?;
+    let to = rtp.local_addr().map_err(|e| e.to_string())?;
+    drop((rtp, rtcp));
+    // The description has the parameter sets of packets that a sender has sent.
+    let (mut describing, id) = sender(stream.codec, to)?;
+    describing.pause(id);
+    if let Some(first) = stream.packets.first() {
+        let _ = describing.try_submit(first.clone());
+    }
+    let sdp = stream.folder.join("a.sdp");
+    fs::write(&sdp, describing.sdp(id).unwrap_or_default()).map_err(|e| e.to_string())?;
+    let whitelist = ["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "400000", "-reorder_queue_size", "0", "-i"];
+    let mut child = decode::receive(&[&whitelist[..], &[&sdp.to_string_lossy()]].concat())?;
+    wait_for_port(to.port() + 1, &mut child)?;
+    let (mut sender, id) = sender(stream.codec, to)?;
+    let mut out = Out::default();
+    send(&mut sender, stream.packets, to, &mut out)?;
+    // Its BYE ends ffmpeg, which reads it before packets that still wait.
+    thread::sleep(Duration::from_millis(30));
+    sender.remove(id);
+    out.sums = result(child)?;
+    Ok(out)
+}
+
+/// RTSP to ffmpeg, over TCP.
+fn by_rtsp(stream: &Stream<'_>) -> Res<Out> {
+    let builder = Server::builder((Ipv4Addr::LOCALHOST, 0)).backlog_bytes(64 << 20);
+    let mut server = builder.bind().map_err(|e| e.to_string())?;
+    let live = server.mount("/live", stream.codec, MountOptions::default()).map_err(|e| e.to_string())?;
+    let mut out = Out::default();
+    if let Some(first) = stream.packets.first() {
+        let _ = server.submit(live, first);
+    }
+    let url = format!("rtsp://{}/live", server.local_addr().map_err(|e| e.to_string())?);
+    let child = decode::receive(&["-rtsp_transport", "tcp", "-i", &url])?;
+    let end = Instant::now() + LIMIT;
+    loop {
+        let event = server.recv(Duration::from_millis(100)).map_err(|e| e.to_string())?;
+        if matches!(event, Received::Item(ServerEvent::Joined(..))) {
+            break;
+        }
+        if Instant::now() > end {
+            return result(child).and(Err("ffmpeg does not join".into()));
+        }
+    }
+    for packet in stream.packets {
+        if let Err(error) = server.submit(live, packet) {
+            out.refuse(error);
+        }
+        // At the pace of a decoder of large pictures.
+        let pace = if stream.size.0 > 1000 { 150 } else { 3 };
+        let next = Instant::now() + Duration::from_millis(pace);
+        while let Some(left) = next.checked_duration_since(Instant::now()) {
+            let _ = server.recv(left).map_err(|e| e.to_string())?;
+        }
+    }
+    // Until ffmpeg has taken the last packet.
+    let taken = |server: &Server| {
+        server.clients().all(|client| client.sent.frames + client.sent.dropped >= stream.packets.len() as u64)
+    };
+    let end = Instant::now() + Duration::from_secs(5);
+    while out.refused.is_none() && !taken(&server) && Instant::now() < end {
+        let _ = server.recv(Duration::from_millis(5)).map_err(|e| e.to_string())?;
+    }
+    drop(server);
+    out.sums = result(child)?;
+    Ok(out)
+}
