@@ -8,6 +8,7 @@ mod bench;
 mod boards;
 mod cache;
 mod cargo;
+mod clients;
 mod console;
 mod cpio;
 mod exec;
@@ -69,6 +70,7 @@ fn main() {
         Command::Encode(wish) => rivals::encode(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Streams { filters, lists } => streams::streams(&workspace(), &filters, lists),
+        Command::Clients(wish) => clients::clients(&workspace(), &wish),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Surface { lists } => surface::surface(&workspace(), lists),
         Command::Boards => boards::boards(&workspace()),

@@ -1,5 +1,6 @@
 //! What `cargo lab streams` and `cargo lab clients` run. Those commands have the help.
 
+mod clients;
 mod corpus;
 mod decode;
 
@@ -23,19 +24,29 @@ fn main() {
 
 /// Returns how much was not as expected.
 fn run() -> Res<usize> {
+    let (mut command, mut filters, mut lists, mut storm) = (String::new(), Vec::new(), false, None);
     let mut parser = lexopt::Parser::from_env();
-    let (mut filters, mut lists) = (Vec::new(), false);
-    while let Some(arg) = parser.next().map_err(|e| e.to_string())? {
-        match arg {
-            Long("filter") => filters.push(parser.value().and_then(|v| v.string()).map_err(|e| e.to_string())?),
-            Long("list") => lists = true,
-            Value(command) if command == "corpus" => {}
-            _ => return Err(arg.unexpected().to_string()),
+    let mut parse = || -> Result<(), lexopt::Error> {
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Value(name) => command = name.string()?,
+                Long("filter") => filters.push(parser.value()?.string()?),
+                Long("list") => lists = true,
+                Long("storm") => storm = Some(parser.value()?.parse()?),
+                _ => return Err(arg.unexpected()),
+            }
         }
+        Ok(())
+    };
+    parse().map_err(|e| e.to_string())?;
+    match (&*command, storm) {
+        ("corpus", None) if lists => {
+            corpus::list(&filters);
+            Ok(0)
+        }
+        ("corpus", None) => corpus::run(&filters),
+        ("clients", None) => clients::run(&filters),
+        ("clients", Some(seconds)) => clients::storm(&filters, seconds),
+        _ => Err("corpus [--list] [--filter NAME], or clients [--filter NAME] [--storm SECONDS]".into()),
     }
-    if lists {
-        corpus::list(&filters);
-        return Ok(0);
-    }
-    corpus::run(&filters)
 }

@@ -11,8 +11,11 @@ mod sinks;
 use std::fs;
 use std::time::Instant;
 
+use framelease::bitstream::Codec;
+
 use crate::decode;
 use crate::Res;
+use made::Made;
 use recipe::Recipe;
 use sinks::{Out, Sink, Stream, SINKS};
 
@@ -53,6 +56,15 @@ pub fn run(filters: &[String]) -> Res<usize> {
     wrong.iter().for_each(|line| println!("NOT AS EXPECTED: {line}"));
     println!("{} streams in {} s, {} not as expected", recipes.len(), begun.elapsed().as_secs(), wrong.len());
     Ok(wrong.len())
+}
+
+/// An ordinary stream of a hundred frames.
+pub fn source(codec: Codec) -> Res<Made> {
+    let recipe = match codec {
+        Codec::H264 => Recipe::h264("source", ""),
+        _ => Recipe::h265("source", ""),
+    };
+    recipe.size(320, 192).frames(100).make()
 }
 
 struct Row {
