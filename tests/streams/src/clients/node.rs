@@ -25,7 +25,9 @@ pub fn packet(packets: &[Packet], number: u64) -> Packet {
 
 /// Binds a server with a stream at `/live`.
 pub fn serve(packets: &[Packet], login: Option<(&str, &str)>) -> Res<(Server, MountId, SocketAddr)> {
-    let mut builder = Server::builder((Ipv4Addr::LOCALHOST, 0));
+    // The session of a client that was killed lives until its timeout, so there may be more sessions than clients.
+    let builder = Server::builder((Ipv4Addr::LOCALHOST, 0)).session_timeout(Duration::from_secs(20));
+    let mut builder = builder.max_sessions(200).max_connections(200);
     if let Some((user, password)) = login {
         builder = builder.user(user, password);
     }

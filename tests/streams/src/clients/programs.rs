@@ -186,7 +186,7 @@ fn of_folder(folder: &Path) -> Res<Vec<String>> {
     paths.sort();
     let mut sums = Vec::new();
     for path in paths {
-        // A file that was begun and has no frame yet is no error.
+        // A file may have been begun without a frame.
         sums.extend(decode::of_file(&path).unwrap_or_default());
     }
     Ok(sums)

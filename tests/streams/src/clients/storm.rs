@@ -39,11 +39,11 @@ pub fn storm(filters: &[String], seconds: u64) -> Res<usize> {
     let options = WriterOptions::default().interval(FrameInterval::from_fps(50));
     let mut recorder =
         Recorder::new(folder.0.join("storm.mkv"), options, FileRotation::default()).map_err(|e| e.to_string())?;
-    let (is_over, visits) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (is_over, visits, early) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (got, sent) = thread::scope(|scope| {
         let got = scope.spawn(|| receive(&receiver, &is_over));
         for slot in 0..CLIENTS {
-            let (clients, is_over, visits, folder) = (&clients, &is_over, &visits, &folder);
+            let (clients, is_over, visits, early, folder) = (&clients, &is_over, &visits, &early, &folder);
             scope.spawn(move || {
                 let mut state = slot + 1;
                 while !is_over.load(Ordering::Relaxed) {
@@ -53,8 +53,9 @@ pub fn storm(filters: &[String], seconds: u64) -> Res<usize> {
                     let frames = 1_000_000;
                     let login = Some(LOGIN);
                     let visit = Visit { server: address, login, transport, codec: Codec::H264, frames, folder };
-                    come_and_go(client, &visit, &mut state, is_over);
+                    let has_stayed = come_and_go(client, &visit, &mut state, is_over);
                     visits.fetch_add(1, Ordering::Relaxed);
+                    early.fetch_add(u64::from(!has_stayed), Ordering::Relaxed);
                 }
             });
         }
@@ -63,9 +64,8 @@ pub fn storm(filters: &[String], seconds: u64) -> Res<usize> {
         let mut feed = || -> Res<()> {
             while begun.elapsed() < Duration::from_secs(seconds) {
                 let packet = node::packet(&packets, sent);
-                let taken = |rejected: &dyn ToString| rejected.to_string();
-                let _ = recorder.try_submit(packet.clone()).map_err(|rejected| taken(&rejected.error))?;
-                let _ = sender.try_submit(packet.clone()).map_err(|rejected| taken(&rejected.error))?;
+                let _ = recorder.try_submit(packet.clone()).map_err(|rejected| rejected.error.to_string())?;
+                let _ = sender.try_submit(packet.clone()).map_err(|rejected| rejected.error.to_string())?;
                 server.submit(live, &packet).map_err(|e| e.to_string())?;
                 sent += 1;
                 let next = begun + INTERVAL * sent as u32;
@@ -91,16 +91,15 @@ pub fn storm(filters: &[String], seconds: u64) -> Res<usize> {
             Received::Nothing | Received::Ended => break,
         }
     }
-    let is_right = |(i, sum): (usize, &String)| source[i % source.len()] == *sum;
-    let recorded = recorded.iter().enumerate().filter(|at| is_right((at.0, at.1))).count() as u64;
+    let recorded = recorded.iter().zip(source.iter().cycle()).filter(|(sum, expected)| sum == expected).count() as u64;
     let stats = server.stats();
     println!(
-        "{} visits of {} kinds of clients in {seconds} s, {} connections, {} requests, {} refused",
+        "{} visits of {} kinds of clients in {seconds} s, {} ended by the clients, {} connections, {} requests",
         visits.load(Ordering::Relaxed),
         clients.len(),
+        early.load(Ordering::Relaxed),
         stats.connections,
         stats.requests,
-        stats.refused,
     );
     println!("{sent} frames, {recorded} recorded as they were, {} received, {} gaps", got.frames, got.gaps);
     Ok((2 * sent - recorded - got.frames) as usize)
@@ -114,15 +113,15 @@ fn random(state: &mut u64) -> u64 {
     *state >> 16
 }
 
-/// One visit. It ends by a signal of either kind.
-fn come_and_go(client: &Client, visit: &Visit, state: &mut u64, is_over: &AtomicBool) {
+/// One visit, which ends by a signal of either kind. Returns `false` if the client has ended before.
+fn come_and_go(client: &Client, visit: &Visit, state: &mut u64, is_over: &AtomicBool) -> bool {
     let stay = Duration::from_millis(1000 + random(state) % 9000);
-    let Ok(mut child) = spawn(&(client.command)(visit), stay, Stdio::null()) else { return };
+    let Ok(mut child) = spawn(&(client.command)(visit), stay, Stdio::null()) else { return false };
     let end = Instant::now() + stay;
     while Instant::now() < end && !is_over.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(50));
         if child.try_wait().is_ok_and(|status| status.is_some()) {
-            break;
+            return false;
         }
     }
     if random(state) % 2 == 0 {
@@ -130,6 +129,7 @@ fn come_and_go(client: &Client, visit: &Visit, state: &mut u64, is_over: &Atomic
     } else {
         kill(&mut child);
     }
+    true
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Changes of a stream that no encoder makes.
 
-use framelease::bitstream::Codec;
+use framelease::bitstream::{nal_units, Codec};
 
 use super::made::{Made, FRAME_MS};
 
@@ -27,6 +27,10 @@ enum Kind {
 }
 
 impl Unit {
+    pub fn of(codec: Codec, index: usize, bytes: &[u8]) -> Self {
+        Self { codec, index, nal_units: nal_units(bytes).map(|unit| unit.data.to_vec()).collect() }
+    }
+
     fn number(&self, unit: &[u8]) -> u8 {
         match self.codec {
             Codec::H264 => unit[0] & 31,
@@ -206,12 +210,21 @@ pub fn one_after_the_other(_: Codec, runs: Vec<Made>) -> Made {
     all
 }
 
+/// One run without its first GOP.
+pub fn from_second_gop(codec: Codec, mut runs: Vec<Made>) -> Made {
+    let Made { mut packets, times, size } = runs.remove(0);
+    let has_sets = |packet: &Vec<u8>| Unit::of(codec, 0, packet).has_sets();
+    let at = packets.iter().skip(1).position(has_sets).map_or(0, |at| at + 1);
+    packets.drain(..at);
+    let begin = times[at..].iter().min().copied().unwrap_or(0);
+    Made { packets, times: times[at..].iter().map(|time| time - begin).collect(), size }
+}
+
 /// The parameter sets of all runs first. Each run has others, by their numbers.
 pub fn with_all_sets_first(codec: Codec, mut runs: Vec<Made>) -> Made {
     let mut sets: Vec<Vec<u8>> = Vec::new();
     for packet in runs.iter_mut().flat_map(|run| &mut run.packets) {
-        let nal_units = framelease::bitstream::nal_units(packet).map(|unit| unit.data.to_vec()).collect();
-        let mut unit = Unit { codec, index: 0, nal_units };
+        let mut unit = Unit::of(codec, 0, packet);
         let (found, others) =
             std::mem::take(&mut unit.nal_units).into_iter().partition(|u| unit.kind(u) == Kind::Parameters);
         unit.nal_units = others;

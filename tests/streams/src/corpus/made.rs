@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use framelease::bitstream::{nal_units, AccessUnitSplitter, Codec};
+use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 
@@ -77,8 +77,7 @@ impl Made {
 
     pub fn changed(mut self, codec: Codec, change: Change) -> Self {
         for (index, packet) in self.packets.iter_mut().enumerate() {
-            let nal_units = nal_units(packet).map(|unit| unit.data.to_vec()).collect();
-            *packet = change(Unit { codec, index, nal_units });
+            *packet = change(Unit::of(codec, index, packet));
         }
         self
     }
