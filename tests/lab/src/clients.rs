@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::apt::Apt;
 use crate::arch::Arch;
-use crate::cache::Cache;
+use crate::cache::{remove_dir, Cache};
 use crate::cargo::cargo;
 use crate::exec::{on_path, output, run};
 use crate::gstreamer_rootfs::merge;
@@ -42,14 +42,20 @@ const PAGE: &str = "docs/testing.md";
 pub fn clients(workspace: &Path, wish: &Clients) -> Res<i32> {
     ensure(&[Need::new("ffmpeg", "ffmpeg")])?;
     let place = workspace.join("target/lab/clients");
-    crate::cache::remove_dir(&place)?;
+    remove_dir(&place)?;
     fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
-    let absent: Vec<&str> = OF_DEBIAN.into_iter().filter(|program| on_path(program).is_none()).collect();
-    if !absent.is_empty() {
+    let is_wanted = |name: &str| wish.names.is_empty() || wish.names.iter().any(|part| name.contains(part.as_str()));
+    let is_absent = |program: &&str| on_path(program).is_none();
+    let absent: Vec<&str> = OF_DEBIAN.into_iter().filter(is_absent).collect();
+    if absent.iter().any(|name| is_wanted(name)) {
         or_say(&absent.join(" and "), of_debian(&absent, &place));
     }
-    or_say("PyAV and OpenCV", of_python(&place));
-    or_say("retina", retina(workspace, &place));
+    if is_wanted("PyAV") || is_wanted("OpenCV") {
+        or_say("PyAV and OpenCV", of_python(&place));
+    }
+    if is_wanted("retina") {
+        or_say("retina", retina(workspace, &place));
+    }
     if let Some(folder) = &wish.live555 {
         live555(folder, &place)?;
     }
@@ -94,7 +100,8 @@ fn script(path: &Path, line: &str) -> Res<()> {
 fn of_debian(programs: &[&str], place: &Path) -> Res<()> {
     let arch = Arch::host().ok_or("this machine is neither x86_64 nor aarch64")?;
     let cache = Cache::open()?;
-    let packages = [programs, &["libc6"]].concat();
+    // All of them, so that what one machine installs does not change the result.
+    let packages = [&OF_DEBIAN[..], &["libc6"]].concat();
     let root = cache.step(&format!("clients-{arch}"), &format!("{SUITE} {}", packages.join(" ")), |dir| {
         Apt::open(&cache, SUITE, &[arch.debian()])?.unpack_closure(&packages, dir)?;
         merge(dir).map_err(|e| format!("{}: {e}", dir.display()))

@@ -1,9 +1,10 @@
 //! ffmpeg, which decodes.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 
@@ -59,13 +60,46 @@ pub fn of_bytes(codec: Codec, bytes: &[u8]) -> Res<Vec<String>> {
 }
 
 /// A running ffmpeg that receives a stream.
-pub fn receive(args: &[&str]) -> Res<Child> {
-    Command::new("ffmpeg")
+pub struct Receiver(Child);
+
+pub fn receive(args: &[&str]) -> Res<Receiver> {
+    let child = Command::new("ffmpeg")
         .args(["-v", "quiet", "-nostdin"])
         .args(args)
         .args(SUMS)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("ffmpeg: {e}"))
+        .spawn();
+    child.map(Receiver).map_err(|e| format!("ffmpeg: {e}"))
+}
+
+impl Receiver {
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits until it ends. Returns the checksums of its frames.
+    pub fn finish(mut self, limit: Duration) -> Res<Vec<String>> {
+        let mut stdout = self.0.stdout.take().ok_or("ffmpeg has no output")?;
+        let end = Instant::now() + limit;
+        let read = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        while self.is_running() {
+            if Instant::now() > end {
+                return Err("ffmpeg does not end".into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let text = read.join().map_err(|_| "reading panicked".to_string())?;
+        text.map(|text| sums(&text)).map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

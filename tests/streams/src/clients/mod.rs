@@ -6,6 +6,7 @@ mod storm;
 
 use std::fs;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -83,7 +84,8 @@ pub fn run(filters: &[String]) -> Res<usize> {
     for client in clients {
         for (codec, name) in [(Codec::H264, "H.264"), (Codec::Hevc, "H.265")] {
             let (packets, file) = stream(codec, &folder)?;
-            let cells = cells(client, codec, &packets, &file, &folder)?;
+            let cells = cells(client, codec, &packets, &file, &folder)
+                .unwrap_or_else(|why| vec![Cell { text: why, is_good: false }]);
             let texts: Vec<&str> = cells.iter().map(|cell| cell.text.as_str()).collect();
             println!("| {} | {name} | {} |", client.name, texts.join(" | "));
             for (way, cell) in WAYS.iter().zip(&cells).filter(|(_, cell)| !cell.is_good) {
@@ -102,24 +104,23 @@ struct Cell {
 }
 
 fn cells(client: &Client, codec: Codec, packets: &[Packet], file: &Path, folder: &Folder) -> Res<Vec<Cell>> {
-    let (open, guarded) = (Node::start(packets.to_vec(), None)?, Node::start(packets.to_vec(), Some(LOGIN))?);
-    let visit = |transport, login: Option<(&'static str, &'static str)>, way: &str| {
-        let server = if login.is_none() { open.address } else { guarded.address };
-        Ok::<_, String>(Visit {
-            server,
-            login,
-            transport,
-            codec,
-            frames: FRAMES,
-            folder: folder.with(&way.replace(' ', "-"))?,
-        })
+    let nowhere = Visit {
+        server: SocketAddr::from(([127, 0, 0, 1], 0)),
+        login: None,
+        transport: "tcp",
+        codec,
+        frames: usize::MAX,
+        folder: folder.0.clone(),
     };
-    let reference = client.reference(file, &Visit { frames: usize::MAX, ..visit("tcp", None, "reference")? })?;
+    let reference = client.reference(file, &nowhere)?;
+    let (open, guarded) = (Node::start(packets.to_vec(), None)?, Node::start(packets.to_vec(), Some(LOGIN))?);
     let mut cells = Vec::new();
     for (way, transport, login) in
         [(WAYS[0], "udp", None), (WAYS[1], "tcp", None), (WAYS[2], "tcp", Some(LOGIN)), (WAYS[3], "tcp", Some(WRONG))]
     {
-        let visit = visit(transport, login, way)?;
+        let server = if login.is_none() { open.address } else { guarded.address };
+        let folder = folder.with(&way.replace(' ', "-"))?;
+        let visit = Visit { server, login, transport, codec, frames: FRAMES, folder };
         let is_wrong = login == Some(WRONG);
         let begun = Instant::now();
         let got = watch(client, &visit, if is_wrong { WRONG_LIMIT } else { LIMIT });

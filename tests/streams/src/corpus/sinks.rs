@@ -1,10 +1,8 @@
 //! A stream through each sink of the library, and back into frames.
 
 use std::fs;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use framelease::sink::rtsp::{MountOptions, Server, ServerEvent};
 use framelease::{Received, Station, Submit};
 
 use super::depacketize::depacketize;
-use crate::decode;
+use crate::decode::{self, Receiver};
 use crate::Res;
 
 /// For anything that another program has to do.
@@ -177,32 +175,15 @@ fn by_own_receiver(stream: &Stream<'_>) -> Res<Out> {
 }
 
 /// Waits until ffmpeg has bound a UDP port.
-fn wait_for_port(port: u16, child: &mut Child) -> Res<()> {
+fn wait_for_port(port: u16, receiver: &mut Receiver) -> Res<()> {
     let end = Instant::now() + LIMIT;
     while waiting_bytes(port).is_none() {
-        if child.try_wait().is_ok_and(|status| status.is_some()) || Instant::now() > end {
+        if !receiver.is_running() || Instant::now() > end {
             return Err("ffmpeg does not listen".into());
         }
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
-}
-
-/// Reads what ffmpeg writes until it ends.
-fn result(mut child: Child) -> Res<Vec<String>> {
-    let mut text = String::new();
-    let end = Instant::now() + LIMIT;
-    let stdout = child.stdout.take();
-    let read = thread::spawn(move || stdout.map(|mut stdout| stdout.read_to_string(&mut text)).map(|_| text));
-    while child.try_wait().map_err(|e| e.to_string())?.is_none() {
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err("ffmpeg does not end".into());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    read.join().ok().flatten().map(|text| decode::sums(&text)).ok_or("ffmpeg wrote nothing".into())
 }
 
 /// RTP to ffmpeg by a session description.
@@ -219,15 +200,15 @@ fn by_session_description(stream: &Stream<'_>) -> Res<Out> {
     let sdp = stream.folder.join("a.sdp");
     fs::write(&sdp, describing.sdp(id).unwrap_or_default()).map_err(|e| e.to_string())?;
     let whitelist = ["-protocol_whitelist", "file,udp,rtp", "-buffer_size", "400000", "-reorder_queue_size", "0", "-i"];
-    let mut child = decode::receive(&[&whitelist[..], &[&sdp.to_string_lossy()]].concat())?;
-    wait_for_port(to.port() + 1, &mut child)?;
+    let mut receiver = decode::receive(&[&whitelist[..], &[&sdp.to_string_lossy()]].concat())?;
+    wait_for_port(to.port() + 1, &mut receiver)?;
     let (mut sender, id) = sender(stream.codec, to)?;
     let mut out = Out::default();
     send(&mut sender, stream.packets, to, &mut out)?;
     // Its BYE ends ffmpeg, which reads it before packets that still wait.
     thread::sleep(Duration::from_millis(30));
     sender.remove(id);
-    out.sums = result(child)?;
+    out.sums = receiver.finish(LIMIT)?;
     Ok(out)
 }
 
@@ -241,7 +222,7 @@ fn by_rtsp(stream: &Stream<'_>) -> Res<Out> {
         let _ = server.submit(live, first);
     }
     let url = format!("rtsp://{}/live", server.local_addr().map_err(|e| e.to_string())?);
-    let child = decode::receive(&["-rtsp_transport", "tcp", "-i", &url])?;
+    let receiver = decode::receive(&["-rtsp_transport", "tcp", "-i", &url])?;
     let end = Instant::now() + LIMIT;
     loop {
         let event = server.recv(Duration::from_millis(100)).map_err(|e| e.to_string())?;
@@ -249,7 +230,7 @@ fn by_rtsp(stream: &Stream<'_>) -> Res<Out> {
             break;
         }
         if Instant::now() > end {
-            return result(child).and(Err("ffmpeg does not join".into()));
+            return Err("ffmpeg does not join".into());
         }
     }
     for packet in stream.packets {
@@ -272,6 +253,6 @@ fn by_rtsp(stream: &Stream<'_>) -> Res<Out> {
         let _ = server.recv(Duration::from_millis(5)).map_err(|e| e.to_string())?;
     }
     drop(server);
-    out.sums = result(child)?;
+    out.sums = receiver.finish(LIMIT)?;
     Ok(out)
 }
