@@ -51,16 +51,16 @@ impl Out {
 pub struct Sink {
     pub name: &'static str,
     pub run: fn(&Stream<'_>) -> Res<Out>,
-    /// A codec that is not sent this way.
-    pub without: Option<Codec>,
+    /// Codecs that it does not carry.
+    pub without: &'static [Codec],
 }
 
 /// One line for each sink.
 pub const SINKS: [Sink; 4] = [
-    Sink { name: "Matroska file", run: |stream| recorded(stream, "mkv"), without: None },
-    Sink { name: "RTP", run: by_own_receiver, without: Some(Codec::Mjpeg) },
-    Sink { name: "RTP to ffmpeg", run: by_session_description, without: None },
-    Sink { name: "RTSP to ffmpeg", run: by_rtsp, without: None },
+    Sink { name: "Matroska file", run: |stream| recorded(stream, "mkv"), without: &[] },
+    Sink { name: "RTP", run: by_own_receiver, without: &[Codec::Mjpeg] },
+    Sink { name: "RTP to ffmpeg", run: by_session_description, without: &[] },
+    Sink { name: "RTSP to ffmpeg", run: by_rtsp, without: &[] },
 ];
 
 /// Records the stream. The files together are the stream.
@@ -105,18 +105,23 @@ fn sockets() -> Res<[UdpSocket; 2]> {
     Err("no two free ports".into())
 }
 
-/// Bytes that wait in the receive buffer of a local UDP port. `None` if no socket is bound to it.
-fn waiting_bytes(port: u16) -> Option<u64> {
+/// The kernel's queues, to be sent and to be read, of each socket with a local port.
+fn queues(tables: [&str; 2], port: u16) -> Vec<(u64, u64)> {
     let end = format!(":{port:04X}");
     // A number, the local address, the remote one, the state, the lengths of both queues.
     let of = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let is_it = words.get(1).is_some_and(|local| local.ends_with(&end));
-        let (_, received) = words.get(4).filter(|_| is_it)?.split_once(':')?;
-        u64::from_str_radix(received, 16).ok()
+        let (sending, received) = words.get(4).filter(|_| is_it)?.split_once(':')?;
+        Some((u64::from_str_radix(sending, 16).ok()?, u64::from_str_radix(received, 16).ok()?))
     };
-    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| table.lines()).find_map(of)
+    let texts = tables.map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+    texts.iter().flat_map(|text| text.lines()).filter_map(of).collect()
+}
+
+/// Bytes that wait in the receive buffer of a local UDP port. `None` if no socket is bound to it.
+fn waiting_bytes(port: u16) -> Option<u64> {
+    queues(["udp", "udp6"], port).first().map(|(_, received)| *received)
 }
 
 /// Sends packets to a local port, as fast as they are read there. So none is lost.
@@ -244,13 +249,16 @@ fn by_rtsp(stream: &Stream<'_>) -> Res<Out> {
             let _ = server.recv(left).map_err(|e| e.to_string())?;
         }
     }
-    // Until ffmpeg has taken the last packet.
-    let taken = |server: &Server| {
-        server.clients().all(|client| client.sent.frames + client.sent.dropped >= stream.packets.len() as u64)
-    };
-    let end = Instant::now() + Duration::from_secs(5);
-    while out.refused.is_none() && !taken(&server) && Instant::now() < end {
-        let _ = server.recv(Duration::from_millis(5)).map_err(|e| e.to_string())?;
+    // Until ffmpeg has taken the last byte. The server fills the kernel's queue as long as it has more.
+    let port = server.local_addr().map_err(|e| e.to_string())?.port();
+    let (end, mut empty) = (Instant::now() + LIMIT, 0);
+    while empty < 4 && Instant::now() < end {
+        let next = Instant::now() + Duration::from_millis(5);
+        while let Some(left) = next.checked_duration_since(Instant::now()) {
+            let _ = server.recv(left).map_err(|e| e.to_string())?;
+        }
+        let is_empty = queues(["tcp", "tcp6"], port).iter().all(|(sending, _)| *sending == 0);
+        empty = if is_empty { empty + 1 } else { 0 };
     }
     drop(server);
     out.sums = receiver.finish(LIMIT)?;
