@@ -288,6 +288,67 @@ fn user_logs_in_with_the_digest_of_every_client() {
     }
 }
 
+/// What a client with live555 (VLC, openRTSP, its proxy) sends: every digest is of the base URL, and a session lives by
+/// RTCP reports alone, or by OPTIONS with the session.
+#[test]
+fn session_of_live555_lives_by_reports_and_options() {
+    let Some(packets) = frames(20) else { return };
+    let timeout = Duration::from_secs(1);
+    let builder = Server::builder(HOST).user("eve", "s3cret").session_timeout(timeout);
+    let node = Node::start(builder, MountOptions::default(), packets);
+    let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
+    let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
+    let udp = format!("RTP/AVP;unicast;client_port={}-{}", ports.0, ports.1);
+    const REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 1];
+    for (transport, by_reports) in
+        [("RTP/AVP/TCP;unicast;interleaved=0-1", true), (&udp, true), ("RTP/AVP/TCP;unicast;interleaved=0-1", false)]
+    {
+        let mut c = node.client();
+        assert_eq!(c.ask("OPTIONS", "/live", "User-Agent: LIVE555 Streaming Media\r\n").status, 200);
+        let challenge = c.ask("DESCRIBE", "/live", "Accept: application/sdp\r\n").header("WWW-Authenticate").to_owned();
+        let nonce = challenge.split("nonce=\"").nth(1).unwrap().trim_end_matches('"').to_owned();
+        let hash = |text: &str| format!("{:x}", md5::compute(text));
+        let login = |method: &str, base: &str| {
+            let (secret, asked) = (hash("eve:framelease:s3cret"), hash(&format!("{method}:{base}")));
+            let response = hash(&format!("{secret}:{nonce}:{asked}"));
+            let fields = format!("username=\"eve\", realm=\"framelease\", nonce=\"{nonce}\", uri=\"{base}\"");
+            format!("Authorization: Digest {fields}, response=\"{response}\"\r\n")
+        };
+        let about = c.ask("DESCRIBE", "/live", &login("DESCRIBE", &node.url("/live")));
+        let base = about.header("Content-Base").to_owned();
+        let setup = c.ask("SETUP", "/live/video", &format!("{}Transport: {transport}\r\n", login("SETUP", &base)));
+        assert_eq!(setup.status, 200, "{transport}");
+        let session = format!("Session: {}\r\n", setup.session());
+        let play = format!("{}{session}Range: npt=0.000-\r\n", login("PLAY", &base));
+        assert_eq!(c.ask("PLAY", "/live/", &play).status, 200, "{transport}");
+        let server =
+            setup.header("Transport").split("server_port=").nth(1).and_then(|ports| ports.split(['-', ';']).nth(1));
+        // Three timeouts long. What comes meanwhile is read, because frames that wait for a second are dropped.
+        let end = Instant::now() + 3 * timeout;
+        while Instant::now() < end {
+            match (by_reports, server) {
+                (true, None) => c.stream.write_all(&[&[b'$', 1, 0, 8], &REPORT[..]].concat()).unwrap(),
+                (true, Some(port)) => {
+                    rtcp.send_to(&REPORT, (Ipv4Addr::LOCALHOST, port.parse().unwrap())).unwrap();
+                }
+                (false, _) => {
+                    let options = format!("{}{session}", login("OPTIONS", &base));
+                    assert_eq!(c.ask("OPTIONS", "/live/", &options).status, 200);
+                }
+            }
+            match server {
+                None => drop(c.read_packets(20)),
+                Some(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+        let alive = c.ask("GET_PARAMETER", "/live/", &format!("{}{session}", login("GET_PARAMETER", &base)));
+        assert_eq!(alive.status, 200, "{transport}, reports: {by_reports}");
+        let end = c.ask("TEARDOWN", "/live/", &format!("{}{session}", login("TEARDOWN", &base)));
+        assert_eq!(end.status, 200, "{transport}");
+    }
+    assert_eq!(node.stop().0.expired, 0);
+}
+
 #[test]
 fn user_with_wrong_passwords_is_counted_over_other_requests() {
     let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());

@@ -43,7 +43,8 @@ struct Cluster {
 /// use framelease::bitstream::Codec;
 /// use framelease::format::Size;
 /// use framelease::frame::{Packet, PacketMeta};
-/// use framelease::sink::matroska::{Writer, WriterOptions};
+/// use framelease::sink::matroska::Writer;
+/// use framelease::sink::WriterOptions;
 ///
 /// # let path = std::env::temp_dir().join(format!("framelease-writer-{}.mkv", std::process::id()));
 /// # let idr: &[u8] = &[0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0xda, 2, 0x80, 0xf6, 0x40, 0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80,

@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 use lexopt::{Error, Parser};
 
 use crate::arch::{self, Arch};
+use crate::clients::Clients;
 use crate::rivals::{Encode, Share, Size, SIZES};
 
 #[derive(Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub enum Command {
     Share(Share),
     Encode(Encode),
     Soak { arch: Arch, minutes: u32 },
+    Streams { filters: Vec<String>, lists: bool },
+    Clients(Clients),
     Bench(Bench),
     Surface { lists: bool },
     Boards,
@@ -72,6 +75,8 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab rivals --job encode [--frames N] [--turns N]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
+       cargo lab streams [--filter NAME] [--list]
+       cargo lab clients [--client NAME] [--live555 DIR] [--storm SECONDS] [--update-docs]
        cargo lab surface [--list]
        cargo lab boards
        cargo lab manual
@@ -173,6 +178,31 @@ fails if one of them grows. Times are the emulator's.
   --arch      x86_64 (default) or aarch64
   --minutes   default 10";
 
+const STREAMS: &str = "\
+cargo lab streams [--filter NAME] [--list]
+
+Sends unusual streams through every sink, and compares each decoded frame with the source: slices, fields, 16x16 to
+4096x2304, 10 bit, start codes of every form, several parameter sets and others, from x264, x265, libvpx and ffmpeg.
+Some are changed in a way that no encoder does. Prints a table, and fails if a cell is not as expected.
+Needs an ffmpeg with these encoders, and two to five minutes.
+
+  --filter    only streams whose name contains this; may be repeated
+  --list      names the streams";
+
+const CLIENTS: &str = "\
+cargo lab clients [--client NAME] [--live555 DIR] [--storm SECONDS] [--update-docs]
+
+Lets RTSP clients of others watch H.264 and H.265 of the library's server: by UDP, by TCP, with a password (Digest), and
+with a wrong one. Compares the frames that they decode or write, and prints a table. Clients that this machine lacks
+are fetched into the lab's cache and not installed: mpv and motion from Debian 13, PyAV and OpenCV from PyPI, retina
+from crates.io. A client that cannot be had is skipped, with the command that installs it.
+
+  --client       only clients whose name contains this; may be repeated
+  --live555      a folder in which live555 was built: also openRTSP and live555ProxyServer, which no registry has
+  --storm        instead of the table: for this long, 20 clients come and go. Fails if a recording or a receiver that
+                 stays loses a frame
+  --update-docs  put the table into docs/testing.md; whole runs only";
+
 const BENCH: &str = "\
 cargo lab bench [--arch x86_64|aarch64] [--frames N] [--turns N] [--update-docs]
 
@@ -207,13 +237,15 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "rivals" => rivals(parser),
         "soak" => soak(parser),
         "bench" => bench(parser),
+        "streams" => streams(parser),
+        "clients" => clients(parser),
         "surface" => surface(parser),
         "boards" => alone(parser, Command::Boards, BOARDS),
         "manual" => alone(parser, Command::Manual, MANUAL),
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
         other => Err(format!(
-            "no command \"{other}\": test, run, shell, rivals, soak, bench, surface, boards, manual or fetch"
+            "no command \"{other}\": test, run, shell, rivals, soak, bench, streams, clients, surface, boards, manual or fetch"
         )
         .into()),
     }
@@ -338,6 +370,37 @@ fn soak(parser: &mut Parser) -> Result<Command, Error> {
         }
     }
     Ok(Command::Soak { arch, minutes })
+}
+
+fn streams(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut filters, mut lists) = (Vec::new(), false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("filter") => filters.push(parser.value()?.string()?),
+            Long("list") => lists = true,
+            Long("help") | Short('h') => return Ok(Command::Help(STREAMS)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Streams { filters, lists })
+}
+
+fn clients(parser: &mut Parser) -> Result<Command, Error> {
+    let mut wish = Clients::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("client") => wish.names.push(parser.value()?.string()?),
+            Long("live555") => wish.live555 = Some(parser.value()?.into()),
+            Long("storm") => wish.storm = Some(number(parser)?),
+            Long("update-docs") => wish.update_docs = true,
+            Long("help") | Short('h') => return Ok(Command::Help(CLIENTS)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    if wish.update_docs && (wish.storm.is_some() || !wish.names.is_empty()) {
+        return Err("--update-docs is for whole runs: only --live555 goes with it".into());
+    }
+    Ok(Command::Clients(wish))
 }
 
 fn bench(parser: &mut Parser) -> Result<Command, Error> {
@@ -490,6 +553,9 @@ mod tests {
             ("rivals --job encode --quick", "no other option"),
             ("bench --arch arm", "--arch arm"),
             ("bench --frames 0", "from 1 to 100000"),
+            ("streams one", "\"one\""),
+            ("clients --storm 0", "from 1 to 100000"),
+            ("clients --client mpv --update-docs", "whole runs"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

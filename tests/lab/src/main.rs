@@ -8,6 +8,7 @@ mod bench;
 mod boards;
 mod cache;
 mod cargo;
+mod clients;
 mod console;
 mod cpio;
 mod exec;
@@ -31,6 +32,7 @@ mod shell;
 mod signals;
 mod skips;
 mod soak;
+mod streams;
 mod surface;
 mod test;
 mod userland;
@@ -67,6 +69,8 @@ fn main() {
         Command::Share(wish) => rivals::share(&workspace(), &wish),
         Command::Encode(wish) => rivals::encode(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
+        Command::Streams { filters, lists } => streams::streams(&workspace(), &filters, lists),
+        Command::Clients(wish) => clients::clients(&workspace(), &wish),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Surface { lists } => surface::surface(&workspace(), lists),
         Command::Boards => boards::boards(&workspace()),
