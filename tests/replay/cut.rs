@@ -6,7 +6,7 @@ use framelease::bitstream::Codec;
 use framelease::format::Size;
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::replay::PacketReplay;
-use framelease::sink::{matroska, mp4, WriterOptions};
+use framelease::sink::{matroska, mp4, WriterOptions, Written};
 use framelease::{ErrorKind, Received, Station};
 use proptest::prelude::*;
 
@@ -104,12 +104,12 @@ fn recordings(folder: &Folder) -> Vec<Vec<u8>> {
     let mut files = Vec::new();
     for codec in [Codec::Vp8, Codec::H264] {
         let mut writer = matroska::Writer::create(&mkv, WriterOptions::default()).unwrap();
-        packets(codec).iter().for_each(|packet| drop(writer.write(packet).unwrap()));
+        packets(codec).iter().for_each(|packet| assert_eq!(writer.write(packet).unwrap(), Written::Stored));
         writer.finish().unwrap();
         files.push(std::fs::read(&mkv).unwrap());
     }
     let mut writer = mp4::Writer::create(&mp4, WriterOptions::default()).unwrap();
-    packets(Codec::H264).iter().for_each(|packet| drop(writer.write(packet).unwrap()));
+    packets(Codec::H264).iter().for_each(|packet| assert_eq!(writer.write(packet).unwrap(), Written::Stored));
     writer.finish().unwrap();
     files.push(std::fs::read(&mp4).unwrap());
     files

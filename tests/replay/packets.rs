@@ -1,7 +1,6 @@
 //! Recordings as packets.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use framelease::bitstream::Codec;
 use framelease::frame::{FrameFlags, Packet};
@@ -14,14 +13,16 @@ use framelease::{ErrorKind, Received, Station, Submit};
 use crate::support::{clean, frame_sums, options, packets, reordered, stream, text, times, with, Folder, JPEG_SIZE, SIZE};
 use crate::SOON;
 
-/// Records packets that are a quarter as far apart, so that a test lasts a quarter as long.
-fn record(path: &Path, packets: &[Packet]) {
-    let mut recorder = Recorder::new(path, RecorderOptions::default().writer(options())).unwrap();
+/// Records packets that are a quarter as far apart, so that a test lasts a quarter as long. Returns the file.
+fn record(folder: &Folder, extension: &str, packets: &[Packet]) -> PathBuf {
+    let name = folder.path(&format!("a.{extension}"));
+    let mut recorder = Recorder::new(name, RecorderOptions::default().writer(options())).unwrap();
     for packet in packets {
         let quick = with(packet, |meta| meta.timestamp_ns = 1_000_000_000 + meta.timestamp_ns / 4);
         assert!(recorder.submit(quick, SOON).unwrap().is_taken());
     }
     recorder.finish();
+    folder.path(&format!("a-00001.{extension}"))
 }
 
 fn played(path: &Path) -> Vec<Packet> {
@@ -63,9 +64,8 @@ fn assert_same(folder: &Folder, path: &Path) {
 fn packet_replay_of_h264_with_b_frames_is_the_same_stream() {
     let folder = Folder::new("replay-h264");
     let Some(packets) = reordered(&folder, Codec::H264) else { return };
-    for name in ["a.mkv", "a.mp4"] {
-        record(&folder.path(name), &packets);
-        assert_same(&folder, &folder.path(name));
+    for extension in ["mkv", "mp4"] {
+        assert_same(&folder, &record(&folder, extension, &packets));
     }
 }
 
@@ -73,20 +73,18 @@ fn packet_replay_of_h264_with_b_frames_is_the_same_stream() {
 fn packet_replay_of_h265_with_b_frames_is_the_same_stream() {
     let folder = Folder::new("replay-hevc");
     let Some(packets) = reordered(&folder, Codec::Hevc) else { return };
-    for name in ["a.mkv", "a.mp4"] {
-        record(&folder.path(name), &packets);
-        assert_same(&folder, &folder.path(name));
+    for extension in ["mkv", "mp4"] {
+        assert_same(&folder, &record(&folder, extension, &packets));
     }
 }
 
 #[test]
 fn packet_replay_of_vp8_and_jpeg_is_the_same_stream() {
-    let folder = Folder::new("replay-vp8");
     for (codec, size) in [(Codec::Vp8, SIZE), (Codec::Mjpeg, JPEG_SIZE)] {
         let Some(stream) = stream(codec, 25, size) else { return };
+        let folder = Folder::new(&format!("replay-{codec}"));
         let packets = packets(codec, &stream, size);
-        let path = folder.path("a.mkv");
-        record(&path, &packets);
+        let path = record(&folder, "mkv", &packets);
         assert_same(&folder, &path);
         let replay = PacketReplay::open(&path).unwrap();
         assert_eq!((replay.codec(), replay.size()), (codec, size));
@@ -153,7 +151,7 @@ fn packet_replay_refuses_mp4_without_fragments_and_other_codecs() {
 }
 
 /// Packets of VP8 in a Matroska file, and where its blocks are.
-fn vp8(folder: &Folder) -> (std::path::PathBuf, Vec<usize>) {
+fn vp8(folder: &Folder) -> (PathBuf, Vec<usize>) {
     use framelease::format::Size;
     use framelease::frame::PacketMeta;
     let path = folder.path("vp8.mkv");
@@ -208,16 +206,14 @@ fn looped_recording_continues_numbers_and_times() {
     let facts = |packet: &Packet| (packet.meta().sequence, (packet.meta().timestamp_ns - first) / 1_000_000);
     let expected: Vec<(u64, u64)> = (0..7).map(|i| (i, i * 4)).collect();
     assert_eq!(packets.iter().map(facts).collect::<Vec<_>>(), expected);
-    assert!(replay.recv(Duration::ZERO).unwrap().item().is_none() || !packets.is_empty());
 }
 
 #[test]
 fn damaged_lengths_are_flagged() {
     let folder = Folder::new("replay-damaged");
     let Some(stream) = stream(Codec::H264, 3, SIZE) else { return };
-    let path = folder.path("a.mkv");
     let packets = packets(Codec::H264, &stream, SIZE);
-    record(&path, &packets);
+    let path = record(&folder, "mkv", &packets);
     let mut file = std::fs::read(&path).unwrap();
     // The second picture, after the length of its first unit.
     let picture = &packets[1].picture()[4..];

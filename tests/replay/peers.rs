@@ -23,7 +23,7 @@ fn subscriber_of_a_replay_gets_gaps_flags_and_times() {
         .into();
     let stored = frames(layout("NV12", Size::new(64, 32), 64), &all);
     store(&path, &stored);
-    let mut replay = builder(&path).open().unwrap();
+    let mut replay = builder(&path).buffers(16).open().unwrap();
     let mut publisher = Publisher::builder(&socket).bind().unwrap();
     publisher.announce(replay.buffers().unwrap()).unwrap();
     let subscriber = std::thread::spawn(move || {
@@ -38,8 +38,8 @@ fn subscriber_of_a_replay_gets_gaps_flags_and_times() {
         }
         (facts(&got), got.iter().map(bytes).collect::<Vec<_>>(), subscriber.stats().lost)
     });
-    while publisher.active() == 0 {
-        publisher.recv(Duration::from_millis(100)).unwrap();
+    while publisher.active() == 0 && !subscriber.is_finished() {
+        let _ = publisher.recv(Duration::from_millis(100)).unwrap();
     }
     let mut is_over = false;
     while !subscriber.is_finished() {
