@@ -53,8 +53,7 @@ impl FrameStore {
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = open(path, OpenOptions::new().write(true).create(true).truncate(false))?;
-        let mut store =
-            Self { file, name: path.display().to_string(), layout: None, end: 0, record: file_head() };
+        let mut store = Self { file, name: path.display().to_string(), layout: None, end: 0, record: file_head() };
         store.cut()?;
         store.append()?;
         Ok(store)

@@ -117,7 +117,10 @@ impl Matroska {
                 0xa3 => self.picture(file, &child)?,
                 0xa0 => {
                     let inside = self.children(file, &child)?;
-                    inside.iter().find(|inside| inside.id == 0xa1).map_or(Ok(None), |block| self.picture(file, block))?
+                    inside
+                        .iter()
+                        .find(|inside| inside.id == 0xa1)
+                        .map_or(Ok(None), |block| self.picture(file, block))?
                 }
                 _ => None,
             };

@@ -63,7 +63,7 @@ impl Container {
 /// use framelease::format::Size;
 /// use framelease::frame::{Packet, PacketMeta};
 /// use framelease::replay::PacketReplay;
-/// use framelease::sink::matroska::{Writer, WriterOptions};
+/// use framelease::sink::{matroska::Writer, WriterOptions};
 /// use framelease::Station;
 /// use std::time::Duration;
 ///

@@ -118,7 +118,8 @@ impl Records {
         match number(&head, 2) {
             VERSION => Ok(records),
             version => {
-                let text = format!("the file has version {version} of the format; this library reads version {VERSION}");
+                let text =
+                    format!("the file has version {version} of the format; this library reads version {VERSION}");
                 Err(records.error(ErrorKind::Unsupported, text))
             }
         }
@@ -172,7 +173,8 @@ impl Records {
             return Err(self.mismatch(format!("{memory} memory planes, {planes} color planes")));
         }
         let sizes: [u32; MAX_PLANES] = std::array::from_fn(|i| f(9 + i));
-        let plane = |i: usize| Plane { memory: f(13 + 3 * i), offset_bytes: f(14 + 3 * i), stride_bytes: f(15 + 3 * i) };
+        let plane =
+            |i: usize| Plane { memory: f(13 + 3 * i), offset_bytes: f(14 + 3 * i), stride_bytes: f(15 + 3 * i) };
         let places: [Plane; MAX_PLANES] = std::array::from_fn(plane);
         let (fourcc, size) = (FourCc::from(f(0)), Size::new(f(1), f(2)));
         let layout = Layout::from_planes(fourcc, size, &sizes[..memory], &places[..planes]);

@@ -129,7 +129,10 @@ mod tests {
     #[test]
     fn next_continues_after_a_clock_that_went_back() {
         let mut timeline = Timeline::new(0);
-        assert_eq!(played(&mut timeline, &[900, 940, 10, 50]), [(1000, 1000), (1040, 1040), (1080, 1080), (1120, 1120)]);
+        assert_eq!(
+            played(&mut timeline, &[900, 940, 10, 50]),
+            [(1000, 1000), (1040, 1040), (1080, 1080), (1120, 1120)]
+        );
     }
 
     proptest! {

@@ -41,7 +41,8 @@ fn frames(layout: Layout, wanted: &[Wanted]) -> Vec<Frame> {
         let mut pixels = frame.write(DEFAULT_WAIT).unwrap();
         for plane in 0..layout.planes().len() {
             for row in 0..layout.rows(plane) {
-                let byte = |i: u32| ((w.sequence as u32).wrapping_mul(31) % 1000 + plane as u32 * 7 + row * 3 + i) as u8;
+                let byte =
+                    |i: u32| ((w.sequence as u32).wrapping_mul(31) % 1000 + plane as u32 * 7 + row * 3 + i) as u8;
                 let row_bytes: Vec<u8> = (0..layout.row_bytes(plane)).map(byte).collect();
                 pixels.copy_row(plane, row, &row_bytes).unwrap();
             }
@@ -96,9 +97,8 @@ fn played(builder: FrameReplayBuilder) -> (Vec<Frame>, Vec<Layout>) {
 /// Sequence number, time since the first frame, lost frames and flags.
 fn facts(frames: &[Frame]) -> Vec<(u64, u64, u32, FrameFlags)> {
     let first = frames[0].meta().timestamp_ns;
-    let fact = |meta: &FrameMeta| {
-        (meta.sequence, meta.timestamp_ns - first, meta.lost, meta.flags | FrameFlags::MONOTONIC)
-    };
+    let fact =
+        |meta: &FrameMeta| (meta.sequence, meta.timestamp_ns - first, meta.lost, meta.flags | FrameFlags::MONOTONIC);
     frames.iter().map(|frame| fact(frame.meta())).collect()
 }
 

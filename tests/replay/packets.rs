@@ -10,7 +10,9 @@ use framelease::sink::recorder::{Recorder, RecorderOptions};
 use framelease::sink::Written;
 use framelease::{ErrorKind, Received, Station, Submit};
 
-use crate::support::{clean, frame_sums, options, packets, reordered, stream, text, times, with, Folder, JPEG_SIZE, SIZE};
+use crate::support::{
+    clean, frame_sums, options, packets, reordered, stream, text, times, with, Folder, JPEG_SIZE, SIZE,
+};
 use crate::SOON;
 
 /// Records packets that are a quarter as far apart, so that a test lasts a quarter as long. Returns the file.
@@ -120,7 +122,8 @@ fn packet_replay_plays_the_video_of_files_of_ffmpeg() {
         write(&copy, &played);
         assert_eq!(played.len(), 50, "{name}");
         let sums = |path: &Path| {
-            let args = ["-v", "error", "-i", text(path), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+            let args =
+                ["-v", "error", "-i", text(path), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
             let text = String::from_utf8(clean("ffmpeg", &args, &[]).unwrap()).unwrap();
             let lines = text.lines().filter(|line| !line.starts_with('#'));
             lines.map(|line| line.rsplit(", ").next().unwrap().to_owned()).collect::<Vec<_>>()
@@ -156,7 +159,8 @@ fn vp8(folder: &Folder) -> (PathBuf, Vec<usize>) {
     use framelease::frame::PacketMeta;
     let path = folder.path("vp8.mkv");
     let meta = |i| PacketMeta::new(Codec::Vp8, Size::new(16, 16), i, i * 4_000_000);
-    let packets: Vec<Packet> = (0..3).map(|i| Packet::new(meta(i), [0x11 - u8::from(i == 0), 0, 0, 99], None)).collect();
+    let packets: Vec<Packet> =
+        (0..3).map(|i| Packet::new(meta(i), [0x11 - u8::from(i == 0), 0, 0, 99], None)).collect();
     write(&path, &packets);
     let file = std::fs::read(&path).unwrap();
     // SimpleBlock, its size in eight bytes, and the track.
@@ -189,7 +193,8 @@ fn block_group_is_a_packet() {
     // The group has the place of the block: it is three bytes longer, so sizes are shorter.
     let at = blocks[1];
     let content = file[at + 9..at + 17].to_vec();
-    file[at..at + 17].copy_from_slice(&[&[0xa0, 0x80 | 15, 0xa1, 0x80 | 8][..], &content, &[0xfb, 0x81, 0xff, 0xec, 0x80]].concat());
+    file[at..at + 17]
+        .copy_from_slice(&[&[0xa0, 0x80 | 15, 0xa1, 0x80 | 8][..], &content, &[0xfb, 0x81, 0xff, 0xec, 0x80]].concat());
     std::fs::write(&path, file).unwrap();
     let played = played(&path);
     assert_eq!(played.iter().map(|packet| packet.bytes()[3]).collect::<Vec<_>>(), [99; 3]);

@@ -234,8 +234,7 @@ pub(crate) fn each_frame(
                 }
                 // The position, the description, then duration, size and flags.
                 let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
-                for (flag, field) in
-                    [(8, &mut defaults.duration), (16, &mut defaults.bytes), (32, &mut defaults.flags)]
+                for (flag, field) in [(8, &mut defaults.duration), (16, &mut defaults.bytes), (32, &mut defaults.flags)]
                 {
                     if flags & flag != 0 {
                         *field = u32_at(bytes, at)?;
