@@ -142,7 +142,7 @@ fn looped_continues_numbers_and_times() {
 fn frame_replay_waits_for_the_recorded_time() {
     let folder = Folder::new("paced");
     let path = folder.path("paced");
-    store(&path, &frames(layout("GREY", SMALL, 1), &[wanted(0, 9, 0, NONE), wanted(1, 9 + 3600_000 * MS, 0, NONE)]));
+    store(&path, &frames(layout("GREY", SMALL, 1), &[wanted(0, 9, 0, NONE), wanted(1, 9 + 3_600_000 * MS, 0, NONE)]));
     let mut replay = builder(&path).open().unwrap();
     assert!(wait(&[&replay], SOON).unwrap());
     assert!(replay.try_recv().unwrap().frame().is_some(), "the first frame comes at once");
