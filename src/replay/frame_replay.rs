@@ -305,8 +305,8 @@ impl FrameSource for FrameReplay {
 
 impl sealed::Sealed for FrameReplay {}
 
-/// `try_recv`, `recv` and `frames` read the file, which may block on the disk, and write the pixels of each frame before
-/// they return it. A damaged file is an error, after which the replay ends.
+/// `try_recv`, `recv` and `frames` read the file, which may block on the disk, and write the pixels of each frame
+/// before they return it. A damaged file is an error, after which the replay ends.
 impl Station for FrameReplay {
     type Event = CameraEvent;
 

@@ -190,6 +190,8 @@ fn frame_store_continues_after_a_full_disk() {
     let error = store.write(&stored[1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
     assert!(error.to_string().contains("full"), "{error}");
+    let left = std::fs::metadata(&path).unwrap().len();
+    assert_eq!(left, 16 + 116 + 56 + 64 * 64, "half a frame would be read as the next record");
     limit(most);
     store.write(&stored[2]).unwrap();
     store.finish().unwrap();
