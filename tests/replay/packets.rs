@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use framelease::bitstream::Codec;
-use framelease::frame::{FrameFlags, Packet};
+use framelease::format::Size;
+use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::replay::PacketReplay;
 use framelease::sink::matroska::Writer;
 use framelease::sink::recorder::{Recorder, RecorderOptions};
@@ -155,8 +156,6 @@ fn packet_replay_refuses_mp4_without_fragments_and_other_codecs() {
 
 /// Packets of VP8 in a Matroska file, and where its blocks are.
 fn vp8(folder: &Folder) -> (PathBuf, Vec<usize>) {
-    use framelease::format::Size;
-    use framelease::frame::PacketMeta;
     let path = folder.path("vp8.mkv");
     let meta = |i| PacketMeta::new(Codec::Vp8, Size::new(16, 16), i, i * 4_000_000);
     let packets: Vec<Packet> =
@@ -211,6 +210,33 @@ fn looped_recording_continues_numbers_and_times() {
     let facts = |packet: &Packet| (packet.meta().sequence, (packet.meta().timestamp_ns - first) / 1_000_000);
     let expected: Vec<(u64, u64)> = (0..7).map(|i| (i, i * 4)).collect();
     assert_eq!(packets.iter().map(facts).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn looped_recording_begins_again_with_the_sets_of_its_header() {
+    let folder = Folder::new("replay-sets");
+    let path = folder.path("sets.mkv");
+    let unit = |pps: u8| {
+        let sets = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0xda, 2, 0x80, 0xf6, 0x40, 0, 0, 0, 1, 0x68, 0xce, pps, 0x80];
+        [&sets[..], &[0, 0, 0, 1, 0x65, 0x88, 0x84, 0, 0x33]].concat()
+    };
+    let meta = |i: u64| PacketMeta::new(Codec::H264, Size::new(16, 16), i, i * 4_000_000);
+    let packet = |i: u64, pps| Packet::new(meta(i), unit(pps), None);
+    let written = [packet(0, 0x3c), packet(1, 0x3e), packet(2, 0x3e)];
+    write(&path, &written);
+    let mut file = std::fs::read(&path).unwrap();
+    // In the first block, the sets become filler data.
+    for unit in [[0, 0, 0, 9, 0x67], [0, 0, 0, 4, 0x68]] {
+        let at = file.windows(5).position(|window| window == unit).unwrap();
+        file[at + 4] = 12;
+    }
+    std::fs::write(&path, file).unwrap();
+    let mut replay = PacketReplay::open(&path).unwrap().looped(true);
+    for i in 0..6 {
+        let packet = replay.recv(SOON).unwrap().item().unwrap();
+        assert!(packet.carries_parameters(), "packet {i}");
+        assert_eq!(packet.parameter_sets(), written[i % 3].parameter_sets(), "packet {i}");
+    }
 }
 
 #[test]
