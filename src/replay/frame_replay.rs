@@ -212,7 +212,7 @@ impl FrameReplay {
         self.round.latest = self.round.latest.max(Some(frame.meta.sequence));
     }
 
-    /// Drops the next frame, for which no buffer is free.
+    /// Drops the next frame. The one after it reports that.
     fn skip(&mut self, mut frame: StoredFrame) -> Result<()> {
         self.number(&mut frame);
         self.skipped = self.skipped.saturating_add(1).saturating_add(frame.meta.lost);
@@ -248,8 +248,9 @@ impl FrameReplay {
                 return Ok(None);
             }
             Err(error) => {
-                self.next = Next::Failed(error);
-                return Ok(None);
+                self.skip(frame)?;
+                self.set_timer()?;
+                return Err(error);
             }
         }
         self.number(&mut frame);
@@ -306,7 +307,8 @@ impl FrameSource for FrameReplay {
 impl sealed::Sealed for FrameReplay {}
 
 /// `try_recv`, `recv` and `frames` read the file, which may block on the disk, and write the pixels of each frame
-/// before they return it. A damaged file is an error, after which the replay ends.
+/// before they return it. A damaged file is an error, after which the replay ends. After other errors, the
+/// frame is missing, and the next one reports it.
 impl Station for FrameReplay {
     type Event = CameraEvent;
 

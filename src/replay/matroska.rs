@@ -16,6 +16,8 @@ const SEGMENT: u32 = 0x1853_8067;
 const CLUSTER: u32 = 0x1f43_b675;
 /// The most bytes of a codec's name or configuration.
 const MOST_TEXT: u64 = 1 << 20;
+/// The most elements inside an entry of the tracks, or a group of blocks.
+const MOST_CHILDREN: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Matroska {
@@ -137,11 +139,11 @@ impl Matroska {
         Ok(child.filter(|child| child.id == CLUSTER || child.end().is_some_and(|end| end <= self.length)))
     }
 
-    /// Returns the elements inside an element whose end is in the file.
+    /// Returns the first elements inside an element whose end is in the file.
     fn children(&self, file: &File, of: &Element) -> Result<Vec<Element>> {
         let (mut at, end) = (of.body, of.end().unwrap_or(0));
         let mut found = Vec::new();
-        while at < end {
+        while at < end && found.len() < MOST_CHILDREN {
             let child = element(file, at).map_err(read)?.and_then(|child| Some((child, child.end()?)));
             let Some((child, after)) = child.filter(|(_, after)| *after <= end) else { break };
             found.push(child);

@@ -105,10 +105,12 @@ impl Mp4 {
     /// Adds the pictures of a fragment, up to the end of the file.
     fn add(&mut self, moof: &[u8], moof_at: u64) {
         let Self { length, ticks, pictures, .. } = self;
-        let mut is_cut = false;
+        let (mut is_cut, mut total) = (false, 0);
         each_frame(moof, moof_at, Some(self.track), self.defaults, |frame| {
             let end = frame.at.saturating_add(frame.bytes.into());
-            is_cut |= end > *length;
+            // Frames do not share bytes, so their number is limited.
+            total += u64::from(frame.bytes);
+            is_cut |= end > *length || total > *length;
             if !is_cut && frame.bytes > 0 {
                 let nanos = u128::from(frame.shown) * 1_000_000_000 / u128::from(*ticks);
                 let time_ns = u64::try_from(nanos).unwrap_or(u64::MAX);

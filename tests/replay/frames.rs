@@ -123,6 +123,22 @@ fn frame_that_finds_no_buffer_counts_as_lost() {
 }
 
 #[test]
+fn frame_that_cannot_be_written_is_an_error_and_counts_as_lost() {
+    let folder = Folder::new("busy");
+    let path = folder.path("busy");
+    store(&path, &frames(layout("GREY", SMALL, 1), &[0, 1, 2].map(|i| wanted(i, i, 0, NONE))));
+    let mut replay = builder(&path).buffers(1).open().unwrap();
+    let memory = replay.recv(SOON).unwrap().frame().unwrap().memory()[0].clone();
+    let reads = memory.read(SOON).unwrap();
+    assert_eq!(replay.recv(SOON).unwrap_err().kind(), ErrorKind::Busy);
+    drop(reads);
+    let next = replay.recv(SOON).unwrap().frame().unwrap();
+    assert_eq!((next.meta().sequence, next.meta().lost), (2, 1));
+    drop(next);
+    assert!(replay.recv(SOON).unwrap().is_ended());
+}
+
+#[test]
 fn looped_continues_numbers_and_times() {
     let folder = Folder::new("looped");
     let path = folder.path("looped");
