@@ -100,13 +100,13 @@ fn frame_replay_ends_once_and_is_quiet() {
 fn frame_that_finds_no_buffer_counts_as_lost() {
     let folder = Folder::new("starved");
     let path = folder.path("starved");
-    let all: Vec<Wanted> = (0..40).map(|i| wanted(100 + i, i * 5 * MS, u32::from(i == 7), NONE)).collect();
+    let all: Vec<Wanted> = (0..60).map(|i| wanted(100 + i, i * 25 * MS, u32::from(i == 7), NONE)).collect();
     let stored = frames(layout("GREY", SMALL, 1), &all);
     store(&path, &stored);
     let mut replay = builder(&path).buffers(2).open().unwrap();
     let held: Vec<_> = replay.frames().take(2).collect();
     // The third frame is dropped when it is due, and then nothing is announced.
-    assert!(replay.recv(Duration::from_millis(60)).unwrap().is_nothing());
+    assert!(replay.recv(Duration::from_millis(300)).unwrap().is_nothing());
     assert!(!wait(&[&replay], Duration::from_millis(20)).unwrap());
     drop(held);
     assert!(wait(&[&replay], SOON).unwrap());
@@ -119,7 +119,7 @@ fn frame_that_finds_no_buffer_counts_as_lost() {
     let after = replay.recv(SOON).unwrap().frame().unwrap();
     assert_eq!((after.meta().sequence, after.meta().lost), (next.meta().sequence + 1, 0));
     // Times are those of the recording, not those of the delay.
-    assert_eq!(after.meta().timestamp_ns - next.meta().timestamp_ns, 5 * MS);
+    assert_eq!(after.meta().timestamp_ns - next.meta().timestamp_ns, 25 * MS);
 }
 
 #[test]
