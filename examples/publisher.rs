@@ -1,4 +1,4 @@
-//! Shares a camera, or the test pattern, with any number of `subscriber` processes until Ctrl-C.
+//! Shares a camera, the test pattern or stored frames with any number of `subscriber` processes until Ctrl-C.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -12,21 +12,25 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::CameraEvent;
 use framelease::format::{FourCc, Size};
+use framelease::replay::FrameReplay;
 use framelease::share::Publisher;
 use framelease::stats::cpu_bytes;
 use framelease::{Received, Station, Submitted};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{stopped, value, Progress, Result};
-use source::Wish;
+use source::{Source, Wish};
 
 const HELP: &str = "\
-Shares a camera or the test pattern with other processes until Ctrl-C.
+Shares a camera, the test pattern or stored frames with other processes until Ctrl-C.
 
 Usage: publisher [OPTIONS]
 
   --socket PATH  listen here (default: framelease.socket in $XDG_RUNTIME_DIR or /run)
   --device PATH  share this V4L2 camera, or the first one with 'auto' (default: the test pattern)
+  --replay FILE  share the frames that 'subscriber --store' has stored, at their original times. They have their own
+                 size, format and rate
+  --loop         with --replay: begin again after the last frame
   --size WxH     picture size (default 1280x720)
   --fourcc C     pixel format, as a V4L2 code or name (default NV12)
   --fps F        frames a second, or 0 for as fast as possible (default 30)
@@ -46,6 +50,7 @@ fn run() -> Result<()> {
     let mut wish = Wish { device: None, size: Size::new(1280, 720), fourcc: FourCc::NV12, fps: 30, buffers: 16 };
     let mut socket: PathBuf = common::default_socket();
     let (mut frames, mut lease_ms, mut json) = (u64::MAX, 0, false);
+    let (mut replay, mut is_looped) = (None, false);
     #[cfg(feature = "unixfd")]
     let mut unixfd = None;
     let mut parser = lexopt::Parser::from_env();
@@ -54,6 +59,8 @@ fn run() -> Result<()> {
         match arg {
             Long("socket") => socket = parser.value()?.into(),
             Long("device") => wish.device = Some(parser.value()?.string()?),
+            Long("replay") => replay = Some(PathBuf::from(parser.value()?)),
+            Long("loop") => is_looped = true,
             Long("size") => wish.size = value(&mut parser, "size")?,
             Long("fourcc") => wish.fourcc = value(&mut parser, "fourcc")?,
             Long("fps") => wish.fps = value(&mut parser, "fps")?,
@@ -71,7 +78,10 @@ fn run() -> Result<()> {
         }
     }
     let stop = common::stop_flag()?;
-    let mut source = source::open(&wish)?;
+    let mut source: Source = match &replay {
+        Some(path) => Box::new(FrameReplay::builder(path).buffers(wish.buffers).looped(is_looped).open()?),
+        None => source::open(&wish)?,
+    };
     let mut builder = Publisher::builder(&socket);
     if lease_ms > 0 {
         let lease = Duration::from_millis(lease_ms);
@@ -83,7 +93,8 @@ fn run() -> Result<()> {
     }
     let mut publisher = builder.bind()?;
     publisher.announce(source.buffers()?)?;
-    eprintln!("{} from {} at {}", source.buffers()?.layout(), source::described(&source), socket.display());
+    let name = replay.map_or_else(|| source::described(&source), |path| path.display().to_string());
+    eprintln!("{} from {name} at {}", source.buffers()?.layout(), socket.display());
 
     let mut progress = Progress::new();
     let (start, mut lost) = (Instant::now(), 0);

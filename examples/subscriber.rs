@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::frame::FrameFlags;
+use framelease::replay::FrameStore;
 use framelease::share::{Policy, Rate, ReceiverStats, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, Histogram};
-use framelease::{Received, Station};
+use framelease::{ErrorKind, Received, Station};
 
 use common::{stopped, value, Progress, Result};
 
@@ -33,6 +34,7 @@ Usage: subscriber [OPTIONS]
   --work-ms N    hold each frame for N ms, as a slow consumer would
   --frames N     stop after N frames
   --output FILE  write the pixels of every frame, without padding
+  --store FILE   store the frames with their times, gaps and flags, for 'publisher --replay'
   --reconnect    connect again after the publisher was gone
   --json         print the figures as one JSON object on standard output
   --help         print this text
@@ -96,7 +98,7 @@ fn run() -> Result<()> {
     let mut socket: PathBuf = common::default_socket();
     let (mut policy, mut rate, mut hold, mut reconnect) = (Policy::Latest, Rate::All, 1, Reconnect::Never);
     let (mut work, mut frames, mut json) = (Duration::ZERO, u64::MAX, false);
-    let mut output = None;
+    let (mut output, mut store) = (None, None);
     #[cfg(feature = "unixfd")]
     let mut unixfd: Option<PathBuf> = None;
     let mut parser = lexopt::Parser::from_env();
@@ -113,6 +115,7 @@ fn run() -> Result<()> {
             Long("work-ms") => work = Duration::from_millis(value(&mut parser, "work-ms")?),
             Long("frames") => frames = value(&mut parser, "frames")?,
             Long("output") => output = Some(PathBuf::from(parser.value()?)),
+            Long("store") => store = Some(FrameStore::create(PathBuf::from(parser.value()?))?),
             Long("reconnect") => reconnect = Reconnect::Always,
             Long("json") => json = true,
             Long("help") | Short('h') => {
@@ -169,6 +172,13 @@ fn run() -> Result<()> {
                     // Who reads a pipe shall not wait for the next.
                     file.flush().map_err(failed)?;
                 }
+                if let Some(store) = &mut store {
+                    match store.write(&frame) {
+                        // Reported below.
+                        Err(e) if e.kind() == ErrorKind::Revoked => {}
+                        stored => stored?,
+                    }
+                }
                 if !work.is_zero() {
                     std::thread::sleep(work);
                 }
@@ -200,6 +210,7 @@ fn run() -> Result<()> {
         });
     }
     progress.done();
+    store.map_or(Ok(()), FrameStore::finish)?;
     let (stats, latency, bytes) = (subscriber.stats(), subscriber.latency(), cpu_bytes());
     let (p50, p99) = (latency.quantile_ns(0.5) as f64 / 1e3, latency.quantile_ns(0.99) as f64 / 1e3);
     let touched = bytes.read + bytes.written;

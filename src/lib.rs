@@ -60,7 +60,7 @@
 //! | decode a stream | [`codec::Decoder`] |
 //! | set controls, choose inputs | [`v4l2::Device`] |
 //! | write your own event loop | [`Station`], the contract that all of these follow |
-//! | run without a camera | [`capture::TestPattern`] |
+//! | run without a camera | [`capture::TestPattern`], or a recording: [`replay`] |
 //!
 //! # Words
 //!
@@ -132,6 +132,7 @@ mod log;
 pub mod negotiate;
 #[cfg(feature = "tokio")]
 pub mod reactor;
+pub mod replay;
 pub mod share;
 pub mod sink;
 mod station;

@@ -1,4 +1,4 @@
-//! The interface that a camera and a test pattern share.
+//! The interface that a camera, a test pattern and a replay share.
 
 use std::fmt;
 
@@ -45,8 +45,9 @@ impl FrameEvent for CameraEvent {
     }
 }
 
-/// The common interface of [`Camera`](super::Camera) and [`TestPattern`](super::TestPattern). A program that uses this
-/// trait can also run without a camera. Types outside of this crate cannot implement it.
+/// The common interface of [`Camera`](super::Camera), [`TestPattern`](super::TestPattern) and
+/// [`FrameReplay`](crate::replay::FrameReplay). A program that uses this trait can also run without a camera. Types
+/// outside of this crate cannot implement it.
 ///
 /// ```no_run
 /// use framelease::capture::{Camera, FrameSource, TestPattern};
@@ -107,10 +108,11 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
     /// Returns the counts since the source was opened.
     fn stats(&self) -> CameraStats;
 
-    /// Returns the V4L2 device, or `None` for a test pattern.
+    /// Returns the V4L2 device, or `None` for a source without a device.
     fn device(&self) -> Option<&Device>;
 
-    /// Opens the device again and continues. The file descriptor stays the same. Does nothing for a test pattern.
+    /// Opens the device again and continues. The file descriptor stays the same. Does nothing for a source without
+    /// a device.
     ///
     /// # Errors
     /// `NotFound` until the device is back. Other errors are those of

@@ -277,6 +277,12 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from_source(offset, from)
     }
 
+    /// Copies bytes to any place of a memory plane, for a software source.
+    pub(crate) fn copy_memory_from_source(&mut self, memory: usize, offset_bytes: usize, from: &[u8]) -> Result<()> {
+        let guard = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;
+        guard.copy_from_source(offset_bytes, from)
+    }
+
     /// Copies the present content of one row of a color plane. For [`FrameMut::write_over`].
     pub(crate) fn copy_row_out(&mut self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, to.len())?;

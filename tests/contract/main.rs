@@ -29,6 +29,7 @@ mod jpeg_decoder;
 mod packet_receiver;
 mod publisher;
 mod recorder;
+mod replay;
 mod rtp_sender;
 mod rtsp_server;
 mod subscriber;

@@ -14,6 +14,7 @@ use framelease::codec::{
 use framelease::dmabuf::Allocator;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
 use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketFanout, Pool, QueueCapacity};
+use framelease::replay::{FrameReplay, FrameStore};
 use framelease::sink::matroska::Writer;
 use framelease::sink::{WriterOptions, Written};
 use framelease::stats::{cpu_bytes, syscalls};
@@ -83,6 +84,33 @@ fn packets_name_the_fields_of_their_frames() {
         let seen = all.into_iter().rfind(|fields| packet.meta().flags.contains(*fields));
         assert_eq!(seen.unwrap_or_default(), flags);
     }
+}
+
+/// The lab compares the stream with the frames of the replay.
+#[test]
+fn encoder_takes_a_replay_in_the_place_of_a_camera() {
+    let size = Size::new(320, 180);
+    let (Some(device), Some(pool)) = (h264(""), pool("NV12", size, 6)) else { return };
+    let path = std::env::temp_dir().join("replay.frames");
+    let mut store = FrameStore::create(&path).unwrap();
+    for number in 0..6 {
+        store.write(&picture(&pool, number * 2, |x, y| (x * 3 + y) as u8)).unwrap();
+    }
+    store.finish().unwrap();
+    let mut replay = FrameReplay::builder(&path).allocator(Allocator::Udmabuf).open().unwrap();
+    let builder = Encoder::builder(params(Codec::H264, size)).device(device);
+    let mut encoder = builder.open(replay.buffers().unwrap()).unwrap();
+    let mut judge = Judged::new("replay");
+    for number in 0..6 {
+        let frame = replay.recv(WAIT).unwrap().frame().unwrap();
+        judge.frame(&frame);
+        let meta = *frame.meta();
+        let packet = coded(&mut encoder, frame);
+        assert_eq!((packet.meta().timestamp_ns, packet.meta().source), (meta.timestamp_ns, Some(number * 2)));
+        judge.packet(&packet);
+    }
+    assert!(replay.recv(WAIT).unwrap().is_ended());
+    std::fs::remove_file(path).unwrap();
 }
 
 /// Encodes twelve frames of a camera. Every fourth is a key frame, and one more is forced. The streams are compared

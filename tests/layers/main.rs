@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["station"],
     &["v4l2"],
     &["capture", "codec", "convert", "drm", "share", "sink"],
-    &["guide", "negotiate", "reactor"],
+    &["guide", "negotiate", "reactor", "replay"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

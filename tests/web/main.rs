@@ -367,7 +367,7 @@ fn page_plays_the_picture_in_chromium() {
     assert!(shown > pushed * 0.2, "{shown} of {pushed} frames are shown");
     let after = browser.value("document.querySelector('tbody').innerText.replace(/\\s+/g, ' ')");
     assert!(before.contains("camera") && before != after, "the table does not move: {before}");
-    // Less than a second behind the latest frame that came.
+    // Less than a second after the latest frame that came.
     let video = "document.querySelector('video')";
     browser.wait(&format!("{video}.buffered.end({video}.buffered.length - 1) - {video}.currentTime < 1"));
     let Some(colors) = quarters(&mut browser) else { return };

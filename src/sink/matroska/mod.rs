@@ -8,7 +8,7 @@
 
 mod ebml;
 mod header;
-mod read;
+pub(crate) mod read;
 mod repair;
 mod writer;
 

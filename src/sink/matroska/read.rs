@@ -7,20 +7,20 @@ use crate::sink::container::read_up_to;
 
 /// The start of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Element {
-    pub(super) id: u32,
-    pub(super) at: u64,
+pub(crate) struct Element {
+    pub(crate) id: u32,
+    pub(crate) at: u64,
     /// Where its content begins.
-    pub(super) body: u64,
+    pub(crate) body: u64,
     /// The bytes of the size before the content.
-    pub(super) size_bytes: u8,
+    pub(crate) size_bytes: u8,
     /// `None` if its size is unknown.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
 }
 
 impl Element {
     /// Where its content ends. `None` if its size is unknown.
-    pub(super) fn end(&self) -> Option<u64> {
+    pub(crate) fn end(&self) -> Option<u64> {
         self.size.and_then(|size| self.body.checked_add(size))
     }
 }
@@ -47,14 +47,14 @@ fn parse(bytes: &[u8], at: u64) -> Option<Element> {
 }
 
 /// Reads the element at `at`. `None` at the end of the file and for bytes that are not an element.
-pub(super) fn element(file: &File, at: u64) -> io::Result<Option<Element>> {
+pub(crate) fn element(file: &File, at: u64) -> io::Result<Option<Element>> {
     let mut bytes = [0; 12];
     let filled = read_up_to(file, at, &mut bytes)?;
     Ok(parse(&bytes[..filled], at))
 }
 
 /// Reads a number of at most eight bytes. `None` if the file ends earlier.
-pub(super) fn number(file: &File, element: &Element) -> io::Result<Option<u64>> {
+pub(crate) fn number(file: &File, element: &Element) -> io::Result<Option<u64>> {
     let length = element.size.unwrap_or(u64::MAX);
     let mut bytes = [0; 8];
     let filled = read_up_to(file, element.body, &mut bytes)?;
@@ -64,22 +64,32 @@ pub(super) fn number(file: &File, element: &Element) -> io::Result<Option<u64>> 
 
 /// The start of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) track: u64,
+pub(crate) struct Block {
+    pub(crate) track: u64,
     /// The time after that of the cluster.
-    pub(super) relative: i16,
+    pub(crate) relative: i16,
     /// The flag of simple blocks for key frames.
-    pub(super) is_key: bool,
+    pub(crate) is_key: bool,
+    /// It has several frames.
+    pub(crate) is_laced: bool,
+    /// Where its content begins.
+    pub(crate) body: u64,
 }
 
 /// Reads the start of a block. `None` if it is not one.
-pub(super) fn block(file: &File, element: &Element) -> io::Result<Option<Block>> {
+pub(crate) fn block(file: &File, element: &Element) -> io::Result<Option<Block>> {
     let mut bytes = [0; 11];
     let filled = read_up_to(file, element.body, &mut bytes)?;
     let parsed = || {
         let track = vint(&bytes[..filled], 8)?;
         let &[high, low, flags, ..] = bytes[..filled].get(track.1..)? else { return None };
-        Some(Block { track: unmarked(track)?, relative: i16::from_be_bytes([high, low]), is_key: flags & 0x80 != 0 })
+        Some(Block {
+            track: unmarked(track)?,
+            relative: i16::from_be_bytes([high, low]),
+            is_key: flags & 0x80 != 0,
+            is_laced: flags & 0x06 != 0,
+            body: element.body + track.1 as u64 + 3,
+        })
     };
     Ok(parsed())
 }

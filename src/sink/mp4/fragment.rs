@@ -95,8 +95,8 @@ pub(super) fn is_key(flags: u32) -> bool {
     flags & 0x0001_0000 == 0
 }
 
-/// The bytes before the frames of a fragment in a file, with room for the header of at most this number of frames. Unused
-/// room is part of `mdat`: VLC does not find frames after a `free` box.
+/// The bytes before the frames of a fragment in a file, with room for the header of at most this number of frames.
+/// Unused room is part of `mdat`: VLC does not find frames after a `free` box.
 pub(super) fn reserved_bytes(most: usize) -> usize {
     HEADER + SAMPLE * most + 8
 }

@@ -13,7 +13,7 @@ mod boxes;
 mod fragment;
 mod header;
 mod index;
-mod read;
+pub(crate) mod read;
 mod repair;
 mod writer;
 

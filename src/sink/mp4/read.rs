@@ -11,11 +11,11 @@ const MOST_HEADER: u64 = 16 << 20;
 
 /// The start of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) name: [u8; 4],
-    pub(super) at: u64,
-    pub(super) body: u64,
-    pub(super) end: u64,
+pub(crate) struct Head {
+    pub(crate) name: [u8; 4],
+    pub(crate) at: u64,
+    pub(crate) body: u64,
+    pub(crate) end: u64,
 }
 
 /// Parses the start of a box at the start of these bytes. A box without a size ends at `length`.
@@ -33,14 +33,14 @@ fn parse(bytes: &[u8], at: u64, length: u64) -> Option<Head> {
 }
 
 /// Reads the start of the box at `at`. `None` at the end of the file, and for bytes that are not a box.
-pub(super) fn head(file: &File, at: u64, length: u64) -> io::Result<Option<Head>> {
+pub(crate) fn head(file: &File, at: u64, length: u64) -> io::Result<Option<Head>> {
     let mut bytes = [0; 16];
     let filled = read_up_to(file, at, &mut bytes)?;
     Ok(parse(&bytes[..filled], at, length).filter(|head| head.name.iter().all(u8::is_ascii_graphic)))
 }
 
 /// Reads the content of a box. `None` if it is not in the file or too long for a header.
-pub(super) fn content(file: &File, of: &Head) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn content(file: &File, of: &Head) -> io::Result<Option<Vec<u8>>> {
     let size = of.end - of.body;
     if size > MOST_HEADER {
         return Ok(None);
@@ -51,7 +51,7 @@ pub(super) fn content(file: &File, of: &Head) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Boxes inside a box that was read: names, positions and contents.
-fn children(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], usize, &[u8])> {
+pub(crate) fn children(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let head = parse(bytes.get(at..)?, at as u64, bytes.len() as u64)?;
@@ -61,7 +61,7 @@ fn children(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], usize, &[u8])> {
     })
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
@@ -96,11 +96,19 @@ pub(super) struct Movie {
     pub(super) defaults: Defaults,
 }
 
-/// The duration and flags of frames whose fragment does not say them.
+/// The duration, size and flags of frames whose fragment does not say them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Defaults {
+pub(crate) struct Defaults {
     duration: u32,
+    bytes: u32,
     flags: u32,
+}
+
+impl Defaults {
+    /// Reads the content of `trex` (8.8.3).
+    pub(crate) fn read(trex: &[u8]) -> Option<Self> {
+        Some(Self { duration: u32_at(trex, 12)?, bytes: u32_at(trex, 16)?, flags: u32_at(trex, 20)? })
+    }
 }
 
 impl Movie {
@@ -153,7 +161,7 @@ impl Movie {
                     self.durations.push(DurationPlace { at: mvex_at + at + 4, is_long, is_of_track: false });
                 }
                 b"free" if bytes.len() == 12 => self.length_at = Some(mvex_at + at - 8),
-                b"trex" => self.defaults = Defaults { duration: u32_at(bytes, 12)?, flags: u32_at(bytes, 20)? },
+                b"trex" => self.defaults = Defaults::read(bytes)?,
                 _ => {}
             }
         }
@@ -178,42 +186,89 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Reads the content of `moof` (8.8.7, 8.8.8, 8.8.12).
-    pub(super) fn read(moof: &[u8], mut defaults: Defaults) -> Option<Self> {
-        let (_, _, traf) = children(moof).find(|(name, ..)| name == b"traf")?;
-        let (mut time, mut number, mut found) = (0u64, 0u32, Self::default());
-        for (name, _, bytes) in children(traf) {
-            match &name {
-                b"tfhd" => {
-                    let flags = u32_at(bytes, 0)?;
-                    // The position, the description, then duration, size and flags.
-                    let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
-                    let mut field = |flag: u32| {
-                        let place = (flags & flag != 0).then_some(at);
-                        at += place.map_or(0, |_| 4);
-                        place
-                    };
-                    let (duration, _, own) = (field(8), field(16), field(32));
-                    if let Some(at) = duration {
-                        defaults.duration = u32_at(bytes, at)?;
-                    }
-                    if let Some(at) = own {
-                        defaults.flags = u32_at(bytes, at)?;
-                    }
-                }
-                b"tfdt" if bytes.first()? & 1 == 1 => time = u64_at(bytes, 4)?,
-                b"tfdt" => time = u32_at(bytes, 4)?.into(),
-                b"trun" => found.read_run(bytes, defaults, &mut time, &mut number)?,
-                _ => {}
+    /// Reads the content of `moof`.
+    pub(super) fn read(moof: &[u8], defaults: Defaults) -> Option<Self> {
+        let (mut number, mut found) = (0, Self::default());
+        found.end = each_frame(moof, 0, None, defaults, |frame| {
+            number += 1;
+            if found.key.is_none() && is_key(frame.flags) {
+                found.key = Some((frame.shown, number));
             }
-        }
-        found.end = time;
+        })?;
         Some(found).filter(|_| number > 0)
     }
+}
 
-    fn read_run(&mut self, trun: &[u8], defaults: Defaults, time: &mut u64, number: &mut u32) -> Option<()> {
+/// A frame of a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FragmentFrame {
+    /// When it is shown, in ticks of the track.
+    pub(crate) shown: u64,
+    /// Where its bytes are in the file.
+    pub(crate) at: u64,
+    pub(crate) bytes: u32,
+    flags: u32,
+}
+
+/// Reads the content of the `moof` at `moof_at`: the frames of this track, or of the first one (8.8.7, 8.8.8, 8.8.12).
+/// Returns when the last frame ends.
+pub(crate) fn each_frame(
+    moof: &[u8],
+    moof_at: u64,
+    track: Option<u32>,
+    mut defaults: Defaults,
+    mut visit: impl FnMut(FragmentFrame),
+) -> Option<u64> {
+    let is_wanted = |traf: &[u8]| {
+        let tfhd = || children(traf).find(|(name, ..)| name == b"tfhd");
+        track.map_or(true, |track| tfhd().and_then(|(_, _, bytes)| u32_at(bytes, 4)) == Some(track))
+    };
+    let (_, _, traf) = children(moof).find(|(name, _, traf)| name == b"traf" && is_wanted(traf))?;
+    let mut run = Run { time: 0, number: 0, base: moof_at, at: moof_at };
+    for (name, _, bytes) in children(traf) {
+        match &name {
+            b"tfhd" => {
+                let flags = u32_at(bytes, 0)?;
+                if flags & 1 != 0 {
+                    (run.base, run.at) = (u64_at(bytes, 8)?, u64_at(bytes, 8)?);
+                }
+                // The position, the description, then duration, size and flags.
+                let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
+                for (flag, field) in [(8, &mut defaults.duration), (16, &mut defaults.bytes), (32, &mut defaults.flags)]
+                {
+                    if flags & flag != 0 {
+                        *field = u32_at(bytes, at)?;
+                        at += 4;
+                    }
+                }
+            }
+            b"tfdt" if bytes.first()? & 1 == 1 => run.time = u64_at(bytes, 4)?,
+            b"tfdt" => run.time = u32_at(bytes, 4)?.into(),
+            b"trun" => run.read(bytes, defaults, &mut visit)?,
+            _ => {}
+        }
+    }
+    Some(run.time)
+}
+
+/// What a run of frames continues.
+struct Run {
+    time: u64,
+    number: u32,
+    /// What positions in the fragment count from.
+    base: u64,
+    /// Where the next frame is.
+    at: u64,
+}
+
+impl Run {
+    fn read(&mut self, trun: &[u8], defaults: Defaults, visit: &mut impl FnMut(FragmentFrame)) -> Option<()> {
         let (flags, count) = (u32_at(trun, 0)?, u32_at(trun, 4)?);
-        let mut at = 8 + if flags & 1 != 0 { 4 } else { 0 };
+        let mut at = 8;
+        if flags & 1 != 0 {
+            self.at = self.base.saturating_add_signed(i64::from(u32_at(trun, at)? as i32));
+            at += 4;
+        }
         let mut first_flags = None;
         if flags & 4 != 0 {
             first_flags = Some(u32_at(trun, at)?);
@@ -227,17 +282,17 @@ impl Frames {
                 at += 4;
                 u32_at(trun, at - 4).map(Some)
             };
-            let (duration, _, own, shift) = (field(0x100)?, field(0x200)?, field(0x400)?, field(0x800)?);
-            if flags & 0xf00 == 0 && count > MOST_FRAMES {
+            let (duration, bytes, own, shift) = (field(0x100)?, field(0x200)?, field(0x400)?, field(0x800)?);
+            self.number = self.number.checked_add(1)?;
+            if flags & 0xf00 == 0 && self.number > MOST_FRAMES {
                 return None;
             }
-            *number = number.checked_add(1)?;
             let own = own.or(first_flags.filter(|_| i == 0)).unwrap_or(defaults.flags);
-            if self.key.is_none() && is_key(own) {
-                let shown = time.saturating_add_signed(i64::from(shift.unwrap_or(0) as i32));
-                self.key = Some((shown, *number));
-            }
-            *time = time.checked_add(duration.unwrap_or(defaults.duration).into())?;
+            let shown = self.time.saturating_add_signed(i64::from(shift.unwrap_or(0) as i32));
+            let bytes = bytes.unwrap_or(defaults.bytes);
+            visit(FragmentFrame { shown, at: self.at, bytes, flags: own });
+            self.at = self.at.saturating_add(bytes.into());
+            self.time = self.time.checked_add(duration.unwrap_or(defaults.duration).into())?;
         }
         Some(())
     }

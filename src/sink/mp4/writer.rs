@@ -224,8 +224,8 @@ impl Writer {
         self.file.interval().map(|interval| self.file.times.ticks(interval))
     }
 
-    /// The room for the frames of a fragment: those of a second at the rate of the fragment before. A fragment with more
-    /// frames ends early.
+    /// The room for the frames of a fragment: those of a second at the rate of the fragment before. A fragment with
+    /// more frames ends early.
     fn expected_frames(&self) -> usize {
         let frames = self.frames_a_second.min(MOST_FRAMES) as usize;
         frames + frames / 4 + SPARE

@@ -9,8 +9,8 @@ use super::names::Existing;
 /// Limits of a whole recording. The recorder deletes its oldest files beyond them.
 ///
 /// Only regular files whose names this recorder could have given are counted and deleted, also those of earlier runs.
-/// The file that is being written is counted, and never deleted. With a limit, the recorder also deletes its oldest file
-/// each time that the disk is full.
+/// The file that is being written is counted, and never deleted. With a limit, the recorder also deletes its oldest
+/// file each time that the disk is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
