@@ -10,7 +10,8 @@ use framelease::replay::{FrameReplay, FrameStore};
 use framelease::{wait, ErrorKind, Received, Station};
 use nix::sys::stat::Mode;
 
-use crate::support::{alone, file_limit, Folder};
+use crate::limits::file_limit;
+use crate::support::{alone, Folder};
 use crate::{builder, bytes, facts, frames, layout, played, store, wanted, Wanted, SOON};
 
 const MS: u64 = 1_000_000;

@@ -3,10 +3,13 @@
 
 mod cut;
 mod frames;
+#[path = "../sink/limits.rs"]
+#[allow(dead_code)] // Not all of it is used here.
+mod limits;
 mod packets;
 mod peers;
-#[allow(dead_code)] // Not all of it is used here.
 #[path = "../sink/support.rs"]
+#[allow(dead_code)] // Not all of it is used here.
 mod support;
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod blocks;
 mod client;
 #[cfg(feature = "mjpeg")]
 mod jpeg_decoder;
+mod limits;
 mod matroska;
 mod mp4;
 mod packet_receiver;

@@ -19,6 +19,7 @@ use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 
 use crate::blocks::blocks;
+use crate::limits::{close_reader, file_limit};
 use crate::recorder::{open, recorded};
 use crate::support::*;
 

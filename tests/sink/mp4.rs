@@ -12,6 +12,7 @@ use framelease::sink::recorder::FileRotation;
 use framelease::sink::{WriterOptions, Written};
 use framelease::{ErrorKind, Submit};
 
+use crate::limits::file_limit;
 use crate::recorder::{files, open, recorded};
 use crate::support::*;
 

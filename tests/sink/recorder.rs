@@ -15,6 +15,7 @@ use framelease::sink::{Summary, Written};
 use framelease::{Error, ErrorKind, Received, Station, Submit};
 
 use crate::blocks::blocks;
+use crate::limits::{close_reader, file_limit};
 use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, signaled};
 use crate::support::*;
 

@@ -1,17 +1,13 @@
 //! Streams of ffmpeg's encoders as packets, and other programs.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::sink::WriterOptions;
-use nix::sys::resource::{getrlimit, setrlimit, Resource};
-use nix::sys::signal::{SigSet, Signal};
 
 pub const SIZE: Size = Size::new(320, 180);
 /// In RTP, the sides of a JPEG picture are counted in blocks of 8.
@@ -271,25 +267,4 @@ pub fn alone(test: &str, wrap: &[&str]) -> bool {
     let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && said.contains("1 passed"), "{said}");
     false
-}
-
-/// Returns what limits the size of files, and the size that ends the limit. Writes beyond it fail, and the signal stays
-/// blocked.
-pub fn file_limit() -> (impl Fn(u64), u64) {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    signals.thread_block().unwrap();
-    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-    (move |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap(), hard)
-}
-
-/// Closes the reading end of a named pipe. A process that another test starts has it, too, until it runs its program.
-pub fn close_reader(reader: std::fs::File, path: &Path) {
-    drop(reader);
-    let start = Instant::now();
-    let open = || std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
-    while open().map_or_else(|e| e.raw_os_error(), |_| None) != Some(libc::ENXIO) {
-        assert!(start.elapsed() < Duration::from_secs(10), "the pipe still has a reader");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
