@@ -20,6 +20,8 @@ use crate::frame::{FrameFlags, Packet, PacketMeta};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::clock::monotonic_ns;
 
+/// The most bytes of a picture. A damaged file may say any number.
+const MOST_BYTES: usize = 64 << 20;
 /// The times of a stream with B-frames go back between key frames, by the time of a few frames.
 const MOST_BACK_NS: u64 = 10_000_000_000;
 
@@ -175,6 +177,10 @@ impl PacketReplay {
     /// Reads a picture. `None` if the file ends before it, because it was cut since it was opened, or if no bytes of it
     /// are left.
     fn packet(&mut self, picture: Picture, due: Due) -> Result<Option<Packet>> {
+        if picture.bytes > MOST_BYTES {
+            let text = format!("a picture of {} bytes; the limit is {MOST_BYTES}", picture.bytes);
+            return Err(Error::new(ErrorKind::Mismatch, "read", text).on(&self.name));
+        }
         let mut bytes = vec![0; picture.bytes];
         match self.file.read_exact_at(&mut bytes, picture.at) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),

@@ -347,3 +347,20 @@ fn recorder_writes_mp4_to_files_and_pipes() {
     let Some(live) = frame_sums("-", Some("mp4"), &got) else { return };
     assert_eq!(Some(live), frame_sums("-", Some("h264"), &stream));
 }
+
+#[test]
+fn mp4_times_advance_where_one_timestamp_is_a_day_ahead() {
+    let folder = Folder::new("mp4-ahead");
+    let Some(stream) = stream(Codec::H264, 20, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let path = folder.path("a.mp4");
+    let mut writer = Writer::create(&path, options()).unwrap();
+    for (i, packet) in (0..).zip(&packets) {
+        let ahead = if i == 5 { 86_400_000 } else { 0 };
+        assert_eq!(writer.write(&at(packet, 1000 + i * 40 + ahead)).unwrap(), Written::Stored);
+    }
+    writer.finish().unwrap();
+    let Some(times) = times(&path) else { return };
+    assert!(times.len() == 20 && times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    assert!(times[19] - times[6] == 13 * 40, "{times:?}");
+}

@@ -289,6 +289,14 @@ fn recorder_leaves_no_empty_files_on_a_full_disk() {
     assert!(deleted.len() > 5 && deleted[0] == disk.join("r-00001.mkv"), "{deleted:?}");
     // A full disk costs the frames up to a key frame.
     assert!(stored > 400, "{stored}");
+    drop(recorder);
+    // One file that fills the disk alone: it makes room for the next.
+    names(disk).iter().for_each(|name| std::fs::remove_file(disk.join(name)).unwrap());
+    let options = RecorderOptions::default().retention(retention);
+    let mut recorder = Recorder::new(disk.join("one.mkv"), options).unwrap();
+    let packet = |i: u64| at(&packets[i as usize % 60], i * 40);
+    let stored = (0..1200).filter(|&i| recorder.try_submit(packet(i)).is_ok() && recorder.path().is_some()).count();
+    assert!(stored > 900 && recorder.stats().files >= 2, "{stored}, {:?}", recorder.stats());
 }
 
 #[test]
@@ -529,4 +537,84 @@ fn retention_deletes_the_oldest_files_of_the_recording() {
     let Received::Item(RecorderEvent::Deleted { path }) = recorder.try_recv().unwrap() else { panic!("no event") };
     assert_eq!(path, left[0]);
     assert!(recorder.try_recv().unwrap().is_nothing() && left[1..].iter().all(|path| path.exists()));
+}
+
+#[test]
+fn retention_keeps_open_files_files_of_others_and_the_newest() {
+    let folder = Folder::new("retention-others");
+    let Some(stream) = stream(Codec::H264, 20, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let rotation = FileRotation::default().bytes(1);
+    let options = RecorderOptions::default().rotation(rotation).repair(false);
+    // Files 1 to 4, and the number 5 that another recorder has open.
+    let record = |count: usize| {
+        let mut recorder = Recorder::new(folder.path("r.mkv"), options).unwrap();
+        (0..count as u64).for_each(|i| assert_eq!(recorded(&mut recorder, &at(&packets[0], i * 400)), (1, 1)));
+        recorder
+    };
+    files(record(4));
+    let other = record(1);
+    let open = other.path().unwrap().to_owned();
+    // An export with a date, a file with a number that is not ours, and one that another program wrote.
+    let export = std::fs::read(folder.path("r-00001.mkv")).unwrap();
+    std::fs::write(folder.path("r-20261130.mkv"), &export).unwrap();
+    std::fs::write(folder.path("r-000007.mkv"), &export).unwrap();
+    std::fs::write(folder.path("r-00006.mkv"), "a text").unwrap();
+    // The newest was written before the clock was set.
+    let old = std::fs::File::options().write(true).open(folder.path("r-00004.mkv")).unwrap();
+    old.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    // Everything but two files is beyond the limit.
+    let bytes = 6 + 2 * export.len() as u64 + std::fs::metadata(&open).unwrap().len();
+    let mut recorder =
+        Recorder::new(folder.path("r.mkv"), options.retention(Retention::default().bytes(bytes))).unwrap();
+    let mut deleted = Vec::new();
+    while let Received::Item(event) = recorder.try_recv().unwrap() {
+        let RecorderEvent::Deleted { path } = event else { panic!("{event:?}") };
+        deleted.push(path);
+    }
+    assert_eq!(deleted, [folder.path("r-00001.mkv"), folder.path("r-00002.mkv")]);
+    // A limit that nothing meets.
+    let options = options.retention(Retention::default().bytes(1));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options).unwrap();
+    while recorder.try_recv().unwrap().item().is_some() {}
+    let left = ["r-000007.mkv", "r-00005.mkv", "r-00006.mkv", "r-20261130.mkv"];
+    assert_eq!(names(&folder.path("")), left, "open: {open:?}");
+    // The number after the highest of ours.
+    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
+    assert_eq!(recorder.path(), Some(&*folder.path("r-00007.mkv")));
+}
+
+#[test]
+fn retention_by_age_needs_no_packet() {
+    let folder = Folder::new("retention-idle");
+    let Some(stream) = stream(Codec::H264, 1, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    files({
+        let mut recorder = open(folder.path("r.mkv"), FileRotation::default()).unwrap();
+        assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
+        recorder
+    });
+    let hour = Duration::from_secs(3600);
+    let options = RecorderOptions::default().retention(Retention::default().age(hour));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options).unwrap();
+    assert!(recorder.try_recv().unwrap().is_nothing());
+    let file = std::fs::File::options().write(true).open(folder.path("r-00001.mkv")).unwrap();
+    file.set_modified(SystemTime::now() - 2 * hour).unwrap();
+    // The recorder knows the times that files had when it was created.
+    let mut again = Recorder::new(folder.path("r.mkv"), options).unwrap();
+    assert!(matches!(again.try_recv().unwrap(), Received::Item(RecorderEvent::Deleted { .. })));
+    assert!(names(&folder.path("")).is_empty());
+    let short = RecorderOptions::default().retention(Retention::default().age(Duration::from_millis(500)));
+    files({
+        let mut recorder = open(folder.path("r.mkv"), FileRotation::default()).unwrap();
+        assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
+        recorder
+    });
+    let mut recorder = Recorder::new(folder.path("r.mkv"), short).unwrap();
+    let start = Instant::now();
+    while recorder.try_recv().unwrap().is_nothing() {
+        assert!(start.elapsed() < Duration::from_secs(20), "an old file stays while nothing is recorded");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(names(&folder.path("")).is_empty());
 }

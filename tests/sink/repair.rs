@@ -280,3 +280,80 @@ fn recorder_repairs_the_file_of_a_crash_when_it_starts() {
         assert!(other.try_recv().unwrap().is_nothing());
     }
 }
+
+/// An element with a size of eight bytes.
+fn element(id: &[u8], size: u64, body: &[u8]) -> Vec<u8> {
+    [id, &(size | 1 << 56).to_be_bytes(), body].concat()
+}
+
+/// The start of a file of our writer, up to its first cluster.
+fn header(folder: &Folder) -> Option<Vec<u8>> {
+    let stream = stream(Codec::H264, 5, SMALL)?;
+    let path = folder.path("header.mkv");
+    Mkv.write(&path, &packets(Codec::H264, &stream, SMALL), false);
+    let all = std::fs::read(&path).unwrap();
+    let cluster = all.windows(4).position(|four| four == [0x1f, 0x43, 0xb6, 0x75]).unwrap();
+    Some(all[..cluster].to_vec())
+}
+
+/// Work and memory for hostile files are bounded by their size.
+#[test]
+fn repair_reads_hostile_files_once() {
+    let folder = Folder::new("repair-hostile");
+    let Some(header) = header(&folder) else { return };
+    let path = folder.path("a");
+    // Heads of clusters inside Voids, each of which would be read up to the end of the file. 400 KB took minutes.
+    let void = [0xec, 0x8c, 0x1f, 0x43, 0xb6, 0x75, 1, 255, 255, 255, 255, 255, 255, 255];
+    std::fs::write(&path, [&header[..], &[0], &void.repeat(30_000)].concat()).unwrap();
+    assert_eq!(matroska::repair(&path).unwrap(), None);
+    // Times at the end of the clock.
+    let cluster = [&[0xe7, 0x88][..], &[255; 8], &[0xa3, 0x85, 0x81, 0, 0, 0x80, 0]].concat();
+    let cluster = element(&[0x1f, 0x43, 0xb6, 0x75], cluster.len() as u64, &cluster);
+    std::fs::write(&path, [&header[..], &cluster, &cluster].concat()).unwrap();
+    let _ = matroska::repair(&path);
+    // A place of 4 TiB for the seek head, in a file with a hole.
+    let segment = header.windows(4).position(|four| four == [0x18, 0x53, 0x80, 0x67]).unwrap() + 12;
+    let void = element(&[0xec], (4 << 40) - 9, &[]);
+    let file = std::fs::File::create(&path).unwrap();
+    use std::os::unix::fs::FileExt;
+    file.write_all_at(&[&header[..segment], &void].concat(), 0).unwrap();
+    let rest =
+        [&header[segment + 68..], &element(&[0x1f, 0x43, 0xb6, 0x75], 8, &[0xe7, 0x81, 0, 0xa3, 0x84, 0x81, 0, 0])];
+    let rest = [rest.concat(), vec![0x80]].concat();
+    if file.write_all_at(&rest, segment as u64 + (4 << 40)).is_ok() {
+        drop(file);
+        let _ = matroska::repair(&path);
+    }
+    // A fragment of 64 bytes with a million frames that have no bytes.
+    let full = |name: &[u8; 4], content: &[u32]| {
+        let content: Vec<u8> = content.iter().flat_map(|word| word.to_be_bytes()).collect();
+        [&(content.len() as u32 + 8).to_be_bytes()[..], name, &content].concat()
+    };
+    let traf = [full(b"tfhd", &[0x2_0000, 1]), full(b"trun", &[0, 1 << 20])].concat();
+    let traf = [&(traf.len() as u32 + 8).to_be_bytes()[..], b"traf", &traf].concat();
+    let moof = [&(traf.len() as u32 + 8).to_be_bytes()[..], b"moof", &traf].concat();
+    let Some(stream) = stream(Codec::H264, 5, SMALL) else { return };
+    Mp4.write(&path, &packets(Codec::H264, &stream, SMALL), false);
+    let all = std::fs::read(&path).unwrap();
+    let end = all.windows(4).position(|four| four == b"trex").unwrap() + 28;
+    let fragments = [moof, [0, 0, 0, 8].to_vec(), b"mdat".to_vec()].concat().repeat(10_000);
+    std::fs::write(&path, [&all[..end], &fragments].concat()).unwrap();
+    assert_eq!(mp4::repair(&path).unwrap(), None);
+}
+
+#[test]
+fn repair_ends_the_last_cluster_before_what_follows_it() {
+    let folder = Folder::new("repair-tags");
+    let Some(stream) = stream(Codec::H264, 25, SMALL) else { return };
+    let path = folder.path("a");
+    Mkv.write(&path, &packets(Codec::H264, &stream, SMALL), false);
+    let mut all = std::fs::read(&path).unwrap();
+    let end = all.len();
+    let cluster = all.windows(4).rposition(|four| four == [0x1f, 0x43, 0xb6, 0x75]).unwrap();
+    all.extend(element(&[0x12, 0x54, 0xc3, 0x67], 0, &[]));
+    std::fs::write(&path, &all).unwrap();
+    assert_eq!(matroska::repair(&path).unwrap().unwrap().removed_bytes, 0);
+    let after = std::fs::read(&path).unwrap();
+    let size = u64::from_be_bytes(after[cluster + 4..cluster + 12].try_into().unwrap()) & ((1 << 56) - 1);
+    assert_eq!(cluster + 12 + size as usize, end);
+}

@@ -99,3 +99,18 @@ fn event_recorder_is_triggered_at_any_moment() {
     let e = EventRecorder::new("/dev/null", RecorderOptions::default(), RingOptions::default()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn event_recorder_ends_where_timestamps_stand_still() {
+    let Some(stream) = stream(Codec::H264, 20, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let folder = Folder::new("ring-still");
+    let mut recorder = recorder(&folder, "mkv", 500, 1);
+    assert!(recorder.try_submit(at(&packets[0], 1000)).unwrap().is_taken());
+    recorder.trigger().unwrap();
+    for packet in &packets[1..10] {
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(recorder.try_submit(at(packet, 1000)).unwrap().is_taken());
+    }
+    assert!(!recorder.is_recording());
+}

@@ -34,6 +34,8 @@ pub struct Client {
     waiting: Vec<u8>,
     /// Since when bytes wait, or the request is awaited.
     since: Instant,
+    /// When the browser has last taken bytes that waited.
+    taken: Instant,
     sent: u64,
 }
 
@@ -43,8 +45,8 @@ impl Client {
         // A frame is not to wait for the answer to the one before.
         let _ = stream.set_nodelay(true);
         let _ = setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER);
-        let (state, since) = (State::Asks(Vec::new()), Instant::now());
-        Some(Self { stream, peer, state, waiting: Vec::new(), since, sent: 0 })
+        let (state, now) = (State::Asks(Vec::new()), Instant::now());
+        Some(Self { stream, peer, state, waiting: Vec::new(), since: now, taken: now, sent: 0 })
     }
 
     pub fn fd(&self) -> (BorrowedFd<'_>, PollFlags) {
@@ -79,7 +81,8 @@ impl Client {
             Err(_) => return false,
         }
         let is_late = match self.state {
-            State::Shows(_) => false,
+            // It holds a place that another browser may need.
+            State::Shows(_) => !self.waiting.is_empty() && self.taken.elapsed() > PATIENCE,
             State::Asks(_) | State::Ends => self.since.elapsed() > PATIENCE,
         };
         self.send() && !is_late
@@ -120,6 +123,7 @@ impl Client {
     fn queue(&mut self, bytes: &[u8]) {
         if self.waiting.is_empty() {
             self.since = Instant::now();
+            self.taken = self.since;
         }
         self.waiting.extend_from_slice(bytes);
     }
@@ -131,6 +135,7 @@ impl Client {
                 Ok(0) => return false,
                 Ok(n) => {
                     self.sent += n as u64;
+                    self.taken = Instant::now();
                     drop(self.waiting.drain(..n));
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,

@@ -18,6 +18,8 @@ use request::{Answer, Logins, Request};
 const PAGE: &str = include_str!("page.html");
 /// A page has one connection for the picture and, for moments, one for the table.
 const MOST_CLIENTS: usize = 32;
+/// The others get the page and the table.
+const MOST_VIEWERS: usize = 24;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Web {
@@ -69,8 +71,12 @@ impl Web {
                 }
             }
         }
-        let logins = &self.logins;
-        self.clients.retain_mut(|client| client.serve(|request| answer(request, logins, &status)));
+        let (logins, viewers) = (&self.logins, self.viewers().count());
+        let answer = |request: &Request| match answer(request, logins, &status) {
+            Answer::Live if viewers >= MOST_VIEWERS => Answer::refused(503, "too many browsers show the picture\n"),
+            answer => answer,
+        };
+        self.clients.retain_mut(|client| client.serve(answer));
     }
 
     pub fn has_clients(&self) -> bool {

@@ -69,6 +69,7 @@ pub fn head(status: u16, kind: &str, length: &str) -> String {
         404 => "Not Found",
         405 => "Method Not Allowed",
         431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
         _ => "Not Implemented",
     };
     let login = if status == 401 { "WWW-Authenticate: Basic realm=\"node\"\r\n" } else { "" };

@@ -28,6 +28,13 @@ pub(in crate::sink) struct Timeline {
     /// Packets that are shown before the first one.
     leading: u32,
     packets: u64,
+    clock: Clock,
+    /// The clock after a packet that may not be in the file yet.
+    next: Clock,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Clock {
     time: AdvancingTime,
     /// By how much the source's clock has gone back.
     shift_ns: u64,
@@ -43,8 +50,8 @@ impl Timeline {
             latest_ns: 0,
             leading: 0,
             packets: 0,
-            time: AdvancingTime::default(),
-            shift_ns: 0,
+            clock: Clock::default(),
+            next: Clock::default(),
         }
     }
 
@@ -92,7 +99,7 @@ impl Timeline {
     /// Returns the duration of a file that ends before this packet. Timestamps vary, so it is rounded up by half the
     /// time since the packet before.
     pub(in crate::sink) fn duration_before(&self, packet: &Packet) -> Duration {
-        let time_ns = packet.meta().timestamp_ns.saturating_add(self.shift_ns).saturating_sub(self.first_ns);
+        let time_ns = packet.meta().timestamp_ns.saturating_add(self.clock.shift_ns).saturating_sub(self.first_ns);
         let time = Duration::from_nanos(time_ns);
         time.saturating_add((time.saturating_sub(self.duration()) / 2).min(MOST_EARLY))
     }
@@ -112,25 +119,63 @@ impl Timeline {
 
     /// Returns the time of a packet, which is `floor` at least.
     pub(in crate::sink) fn next(&mut self, packet: &Packet, floor: u64) -> u64 {
-        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
-        let time = |timeline: &Self| {
-            let since_ns = time_ns.saturating_add(timeline.shift_ns).checked_sub(timeline.first_ns)?;
-            Some(timeline.ticks_of(since_ns))
+        let mut clock = self.clock;
+        let time_ns = clock.time.next(packet.meta().timestamp_ns, monotonic_ns());
+        let time = |shift_ns: u64| {
+            let since_ns = time_ns.saturating_add(shift_ns).checked_sub(self.first_ns)?;
+            Some(self.ticks_of(since_ns))
         };
-        time(self).filter(|&ticks| ticks >= floor).unwrap_or_else(|| {
+        let ticks = time(clock.shift_ns).filter(|&ticks| ticks >= floor).unwrap_or_else(|| {
             let next_ns = self.nanos(self.latest.saturating_add(self.step)).saturating_add(self.first_ns);
-            self.shift_ns = next_ns.saturating_sub(time_ns);
-            time(self).unwrap_or(self.latest).max(self.latest)
-        })
+            clock.shift_ns = next_ns.saturating_sub(time_ns);
+            time(clock.shift_ns).unwrap_or(self.latest).max(self.latest)
+        });
+        self.next = clock;
+        ticks
     }
 
-    /// Counts a packet that is in the file.
+    /// Counts the latest packet of `next`, which is in the file.
     pub(in crate::sink) fn stored(&mut self, packet: &Packet, time: u64) {
+        self.clock = self.next;
         if time > self.latest {
             self.step = (time - self.latest).min(self.ticks(LONGEST_STEP));
             self.latest = time;
         }
         self.latest_ns = self.latest_ns.max(packet.meta().timestamp_ns);
         self.packets += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitstream::Codec;
+    use crate::format::Size;
+    use crate::frame::PacketMeta;
+
+    #[test]
+    fn time_of_a_packet_that_is_written_again_is_the_same() {
+        let packet = |milliseconds: u64| {
+            let meta = PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, milliseconds * 1_000_000);
+            Packet::new(meta, [0x10, 0, 0], None)
+        };
+        let mut times = Timeline::new(1000);
+        let first = packet(5);
+        times.begin(5_000_000);
+        let time = times.next(&first, 0);
+        times.stored(&first, time);
+        // The write of this packet fails twice. By arrival, its time would advance.
+        let second = packet(45);
+        for _ in 0..3 {
+            assert_eq!(times.next(&second, 0), 40);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        times.stored(&second, 40);
+        // Timestamps that stand still do advance.
+        assert!(times.next(&second, 0) > 40);
+        // A clock that has gone back, and a write that fails.
+        for _ in 0..2 {
+            assert_eq!(times.next(&packet(20), 40), 80);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use crate::frame::{FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
 
-/// The oldest packet whose timestamp is believed. A packet that was just captured is younger.
-const MOST_AGE: Duration = Duration::from_secs(60);
+/// The oldest packet whose timestamp is believed. A packet of a ring may be minutes old.
+const MOST_AGE: Duration = Duration::from_secs(3600);
 
 /// Returns when the frame of a packet was captured, or the present time if its timestamp does not say.
 pub(in crate::sink) fn captured_at(packet: &Packet) -> SystemTime {

@@ -66,12 +66,18 @@ impl Elements {
     /// Adds a Void element of exactly this many bytes, at least 2, to be overwritten.
     pub(super) fn void(mut self, bytes: usize) -> Self {
         let end = self.0.len() + bytes;
+        self = self.void_head(bytes as u64);
+        self.0.resize(end, 0);
+        self
+    }
+
+    /// Adds the head of a Void element of this many bytes, at least 2.
+    pub(super) fn void_head(mut self, bytes: u64) -> Self {
         self.0.push(0xec);
         match bytes {
             0..=128 => self.0.push(bytes.saturating_sub(2) as u8 | 0x80),
-            _ => self.0.extend_from_slice(&long_size(bytes as u64 - 9)),
+            _ => self.0.extend_from_slice(&long_size(bytes - 9)),
         }
-        self.0.resize(end, 0);
         self
     }
 }

@@ -128,8 +128,8 @@ struct Found {
     last: u64,
     step: u64,
     cues: Vec<(u64, u64)>,
-    /// The last cluster, if its size is wrong.
-    open: Option<Element>,
+    /// The last cluster and its end, if its size is wrong.
+    open: Option<(Element, u64)>,
     end: u64,
 }
 
@@ -190,9 +190,13 @@ impl Scan {
 
     fn visit_cluster(&mut self, file: &File, child: Element) -> io::Result<Option<u64>> {
         let (Some((_, info)), Some((_, track))) = (&self.info, &self.track) else { return Ok(None) };
-        let Some(cluster) = Cluster::read(file, child, track.number, self.length)? else { return Ok(None) };
+        let cluster = Cluster::read(file, child, track.number, self.length)?;
+        if !cluster.has_frame {
+            // What was read of it is not read again.
+            return Ok(Some(cluster.end).filter(|&end| end > child.body));
+        }
         let spacing = CUE_MS * 1_000_000 / info.scale;
-        let is_due = self.cues.last().map_or(true, |&(last, _)| cluster.first >= last + spacing);
+        let is_due = self.cues.last().map_or(true, |&(last, _)| cluster.first >= last.saturating_add(spacing));
         if cluster.has_key && is_due {
             self.cues.push((cluster.first, child.at - self.segment.body));
         }
@@ -225,7 +229,8 @@ impl Scan {
             let text = "the file has no room for the duration, or for the position of the index";
             return Err(Why::Is(ErrorKind::Unsupported, text));
         };
-        let open = Some(last_cluster.element).filter(|_| last_cluster.is_open || is_damaged);
+        let own_end = if is_damaged { read_to } else { last_cluster.end };
+        let open = Some((last_cluster.element, own_end)).filter(|_| last_cluster.is_open || is_damaged);
         let Self { length, segment, cues, .. } = self;
         let scale = info.scale;
         Ok(Some(Found { length, segment, front, info_at, tracks_at, duration, scale, last, step, cues, open, end }))
@@ -253,8 +258,8 @@ impl Found {
         if self.end < self.length {
             file.set_len(self.end)?;
         }
-        if let Some(cluster) = self.open {
-            patch_size(file, &cluster, self.end)?;
+        if let Some((cluster, end)) = self.open {
+            patch_size(file, &cluster, end)?;
         }
         let cues = cues(&self.cues);
         file.write_all_at(&cues, self.end)?;
@@ -284,11 +289,11 @@ fn fits(bytes: u64) -> bool {
     bytes == SEEK_HEAD_BYTES as u64 || bytes >= SEEK_HEAD_BYTES as u64 + 2
 }
 
-/// Adds a Void up to this many bytes.
+/// Adds the head of a Void up to this many bytes. Its content stays as it is.
 fn filled(element: Vec<u8>, bytes: u64) -> Vec<u8> {
-    match bytes as usize - element.len() {
+    match bytes.saturating_sub(element.len() as u64) {
         0 => element,
-        rest => Elements(element).void(rest).0,
+        rest => Elements(element).void_head(rest).0,
     }
 }
 
@@ -380,6 +385,7 @@ struct Cluster {
     time: u64,
     /// The time of its first frame of the track.
     first: u64,
+    has_frame: bool,
     has_key: bool,
     /// Where its last complete child ends.
     end: u64,
@@ -388,19 +394,19 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Reads the start of a complete cluster, or all of the starts of blocks in another. `None` without a frame.
-    fn read(file: &File, cluster: Element, track: u64, length: u64) -> io::Result<Option<Self>> {
+    /// Reads the start of a complete cluster, or all of the starts of blocks in another.
+    fn read(file: &File, cluster: Element, track: u64, length: u64) -> io::Result<Self> {
         let whole = cluster.end().filter(|&end| end <= length);
-        let mut found = Self { element: cluster, time: 0, first: 0, has_key: false, end: 0, is_open: whole.is_none() };
-        let mut has_frame = false;
+        let is_open = whole.is_none();
+        let mut found = Self { element: cluster, time: 0, first: 0, has_frame: false, has_key: false, end: 0, is_open };
         let mut at = cluster.body;
         while let Some((child, after)) = child_of_cluster(file, at, whole.unwrap_or(length))? {
             if child.id == 0xe7 {
                 found.time = number(file, &child)?.unwrap_or(0);
             }
-            if let Some((time, is_key)) = frame(file, &child, track)?.filter(|_| !has_frame) {
+            if let Some((time, is_key)) = frame(file, &child, track)?.filter(|_| !found.has_frame) {
                 (found.first, found.has_key) = (found.time.saturating_add_signed(time.into()), is_key);
-                has_frame = true;
+                found.has_frame = true;
                 if whole.is_some() {
                     break;
                 }
@@ -408,7 +414,7 @@ impl Cluster {
             at = after;
         }
         found.end = whole.unwrap_or(at);
-        Ok(Some(found).filter(|_| has_frame))
+        Ok(found)
     }
 
     /// Adds the times of all frames. Returns where the last complete child ends.

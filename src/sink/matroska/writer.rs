@@ -72,7 +72,7 @@ impl Writer {
     ///
     /// # Errors
     /// Errors of `open`, such as `NotFound` and `PermissionDenied`. `Disconnected` for a pipe that no process has open
-    /// for reading.
+    /// for reading. `Busy` if another writer writes to the file.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         Ok(Self::new(ContainerFile::create(path.as_ref(), options)?))
     }

@@ -98,7 +98,7 @@ impl Header {
     }
 
     fn media(&self, times: Fields) -> Boxes {
-        let handler = Fields::default().zeros(4).bytes(b"vide").zeros(12).bytes(b"video\0");
+        let handler = Fields::default().zeros(4).bytes(b"vide").zeros(12).bytes(b"framelease\0");
         let reference = Boxes::default().full(b"url ", 0, 1, Fields::default());
         let references = Fields::default().u32(1).bytes(&reference.0);
         // Frames are in the fragments.

@@ -298,8 +298,8 @@ impl Run {
     }
 }
 
-/// The most frames of a fragment that says nothing of each.
-const MOST_FRAMES: u32 = 1 << 20;
+/// The most frames of a fragment that says nothing of each. Coded pictures differ in size, so there are hardly any.
+const MOST_FRAMES: u32 = 1 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@ use crate::sink::container::{begins_file, ContainerFile, FileWriter, Summary, Tr
 const KEY_TICKS: u64 = TICKS / 2;
 /// A fragment ends at any frame when it is this old: a second.
 const MOST_TICKS: u64 = TICKS;
+/// The longest time that a frame is shown before one that was decoded earlier.
+const MOST_REORDERED: u64 = TICKS * 30;
 /// How long a frame lasts if nothing says it.
 const LASTS: u64 = TICKS / 30;
 /// The most frames of a fragment for which room is kept at once.
@@ -153,8 +155,8 @@ impl Writer {
             self.header = Some(header);
         }
         let (is_key, latest) = (packet.is_key(), self.file.times.latest());
-        // No frame is shown after a key frame and decoded before it.
-        let floor = if is_key { latest } else { self.floor };
+        // No frame is shown after a key frame and decoded before it. None is reordered by half a minute.
+        let floor = if is_key { latest } else { self.floor.max(latest.saturating_sub(MOST_REORDERED)) };
         let time = self.file.times.next(packet, floor);
         match self.file.is_file() {
             true => self.write_to_file(packet, time)?,
@@ -176,6 +178,7 @@ impl Writer {
             if is_due || is_full || bytes > MOST_BYTES {
                 self.frames_a_second = count as u64 * TICKS / age.max(1);
                 self.end_fragment(LastFrame::Until(time))?;
+                self.file.sync()?;
             }
         }
         if self.open.samples.is_empty() {
@@ -211,7 +214,7 @@ impl Writer {
         }
         (self.fragments, self.earliest) = (sequence, last_time + 1);
         self.open.samples.clear();
-        self.file.sync()
+        Ok(())
     }
 
     /// The time between frames: the latest, or the usual one before the second frame.
@@ -269,9 +272,9 @@ impl Writer {
         if self.end_fragment(last).is_err() {
             self.end_fragment(last)?;
         }
-        let indexed = self.file.append(&index(&self.index, 1));
+        // The index comes last: a file with an index is finished.
         self.file.patch(0, &header.boxes(Some(self.file.times.ticks(duration))))?;
-        indexed?;
+        self.file.append(&index(&self.index, 1))?;
         self.file.sync()?;
         Ok(Summary { packets, bytes: self.file.bytes(), duration })
     }

@@ -17,12 +17,13 @@ pub enum FileNames {
     #[default]
     Numbered,
     /// `NAME-20261130T042047Z.EXT`: the date and time of the first frame in UTC. If that file exists already, `-2` and
-    /// so on follows.
+    /// so on follows. The system's clock must be right, because the names tell which file is the oldest.
     WallClock,
 }
 
-/// The digits of a number: at least, and at most where existing files are looked for.
-const DIGITS: (usize, usize) = (5, 9);
+/// The digits of a number, and the highest number. Dates have more digits.
+const DIGITS: usize = 5;
+const MOST: u64 = 9_999_999;
 
 /// The names of one recording.
 #[derive(Debug)]
@@ -32,11 +33,12 @@ pub(super) struct Names {
     number: u64,
 }
 
-/// A file of the recording.
+/// A file of the recording. Numbers and names tell its age, because a clock may be wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Existing {
-    pub(super) modified: SystemTime,
+    pub(super) number: u64,
     pub(super) path: PathBuf,
+    pub(super) modified: SystemTime,
     pub(super) bytes: u64,
 }
 
@@ -58,7 +60,8 @@ impl Names {
             let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
             if meta.is_file() {
                 let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(Existing { modified, path: self.path.with_file_name(name), bytes: meta.len() });
+                let path = self.path.with_file_name(name);
+                found.push(Existing { number, path, modified, bytes: meta.len() });
             }
         }
         found.sort_unstable();
@@ -77,7 +80,9 @@ impl Names {
             are.then(|| bytes.iter().fold(0, |number, &digit| number * 10 + u64::from(digit - b'0')))
         };
         if self.kind == FileNames::Numbered {
-            return digits(middle, DIGITS.1).filter(|_| middle.len() >= DIGITS.0);
+            // As `create` writes it: a longer number does not begin with 0.
+            let is_ours = middle.len() == DIGITS || middle.len() > DIGITS && middle[0] != b'0';
+            return digits(middle, 7).filter(|_| is_ours);
         }
         let is_time = |time: &[u8]| {
             let parts = (time.get(..8)?, time.get(8)?, time.get(9..15)?, time.get(15..)?);
@@ -86,7 +91,7 @@ impl Names {
         let (time, again) = middle.split_at(middle.len().min(16));
         is_time(time)?;
         match again.strip_prefix(b"-") {
-            Some(again) => digits(again, DIGITS.1).map(|_| 0),
+            Some(again) => digits(again, 9).map(|_| 0),
             None => again.is_empty().then_some(0),
         }
     }
@@ -95,8 +100,11 @@ impl Names {
     pub(super) fn create(&mut self, time: SystemTime) -> Result<(PathBuf, File)> {
         let mut again = 1;
         loop {
+            if self.number >= MOST {
+                self.number = 0;
+            }
             let path = self.path.with_file_name(match self.kind {
-                FileNames::Numbered => self.name(&format!("{:0width$}", self.number + 1, width = DIGITS.0)),
+                FileNames::Numbered => self.name(&format!("{:0width$}", self.number + 1, width = DIGITS)),
                 FileNames::WallClock if again == 1 => self.name(&utc(time)),
                 FileNames::WallClock => self.name(&format!("{}-{again}", utc(time))),
             });
@@ -179,7 +187,15 @@ mod tests {
         for other in ["gate-1.mkv", "gate-0000a.mkv", "gate-00001.mp4", "gate00001.mkv", "gate-00001", "gate-.mkv"] {
             assert_eq!(number(other), None, "{other}");
         }
-        for other in ["agate-00001.mkv", "gate-0000000001.mkv", "gate-20261130T042047Z.mkv", "gate.mkv", ""] {
+        for other in [
+            "agate-00001.mkv",
+            "gate-0000000001.mkv",
+            "gate-000001.mkv",
+            "gate-20261130.mkv",
+            "gate-20261130T042047Z.mkv",
+            "gate.mkv",
+            "",
+        ] {
             assert_eq!(number(other), None, "{other}");
         }
         let clock = Names::new(Path::new("gate"), FileNames::WallClock);

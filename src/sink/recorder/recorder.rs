@@ -1,6 +1,6 @@
 //! A recording in several files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -16,11 +16,14 @@ use super::options::{Container, RecorderOptions};
 use super::retention::Kept;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::Packet;
-use crate::sink::container::{begins_file, captured_at, ContainerFile, FileWriter, Repaired, Summary, Written};
+use crate::sink::container::{
+    begins_file, captured_at, read_up_to, ContainerFile, FileWriter, Repaired, Summary, Written,
+};
 use crate::sink::{matroska, mp4};
 use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
 use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::Readiness;
+use crate::sys::socket::try_lock;
 use crate::sys::wait;
 
 /// An event of a [`Recorder`].
@@ -63,6 +66,9 @@ pub struct RecorderStats {
     /// Packets that were not written to any file.
     pub skipped: u64,
 }
+
+/// The most files that a call deletes, so that it does not block for long.
+const MOST_DELETED: usize = 8;
 
 /// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 64;
@@ -128,6 +134,8 @@ pub struct Recorder {
     is_watching: bool,
     /// `finish` was called.
     is_finished: bool,
+    /// When files beyond a limit were last looked for.
+    looked: Instant,
     /// When a packet could not be stored, until one is.
     failed: Option<Instant>,
     /// The end was returned.
@@ -168,6 +176,7 @@ impl Recorder {
             readiness,
             is_watching: false,
             is_finished: false,
+            looked: Instant::now(),
             failed: None,
             is_over: false,
             stats: RecorderStats::default(),
@@ -199,6 +208,7 @@ impl Recorder {
             }
         }
         self.kept.list(files, None);
+        self.delete_surplus();
     }
 
     /// Deletes files beyond the limits of the recording.
@@ -208,12 +218,24 @@ impl Recorder {
         }
         let bytes = self.now.as_ref().map_or(0, |now| now.writer.file().bytes());
         let time = SystemTime::now();
-        while let Some(path) = self.kept.take_surplus(self.options.retention, bytes, time) {
+        self.looked = Instant::now();
+        for _ in 0..MOST_DELETED {
+            let Some(path) = self.kept.take_surplus(self.options.retention, bytes, time) else { break };
             self.delete(path);
         }
     }
 
+    /// Deletes files that have become too old, also while nothing is recorded.
+    fn delete_old(&mut self) {
+        if self.options.retention.age.is_some() && self.looked.elapsed() >= PAUSE {
+            self.delete_surplus();
+        }
+    }
+
     fn delete(&mut self, path: PathBuf) {
+        if !may_delete(&path) {
+            return;
+        }
         match fs::remove_file(&path) {
             Ok(()) => self.events.push(RecorderEvent::Deleted { path }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -227,6 +249,9 @@ impl Recorder {
         if !is_full || !self.options.retention.has_limit() || self.is_pipe {
             return;
         }
+        // The file that has filled the disk is one of them now.
+        let files = self.names.existing().unwrap_or_default();
+        self.kept.list(files, None);
         if let Some(path) = self.kept.take_oldest() {
             self.delete(path);
         }
@@ -373,6 +398,18 @@ impl Recorder {
     }
 }
 
+/// Returns `true` for a file of this library that is not being written, and for an empty one. A crash may leave zeros.
+fn may_delete(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    if try_lock(&file) == Err(Errno::EWOULDBLOCK) {
+        return false;
+    }
+    let mut head = [0; 1024];
+    let read = read_up_to(&file, 0, &mut head).unwrap_or(0);
+    let name = b"framelease";
+    head[..read].iter().all(|&byte| byte == 0) || head[..read].windows(name.len()).any(|window| window == name)
+}
+
 impl sealed::Sealed for Recorder {}
 
 impl Station for Recorder {
@@ -381,6 +418,7 @@ impl Station for Recorder {
     /// Writes waiting bytes for the reader of a pipe.
     fn dispatch(&mut self) -> Result<()> {
         self.write_waiting();
+        self.delete_old();
         self.events.looked();
         Ok(())
     }
@@ -388,6 +426,7 @@ impl Station for Recorder {
     /// Returns the next event. Ends after [`Recorder::finish`].
     fn try_recv(&mut self) -> Result<Received<RecorderEvent>> {
         self.write_waiting();
+        self.delete_old();
         let got = match self.events.pop() {
             Some(event) => Received::Item(event),
             None if self.is_over => return Err(ended("recv")),
@@ -486,8 +525,6 @@ impl Drop for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-
     use crate::bitstream::Codec;
     use crate::error::ErrorKind;
     use crate::format::Size;

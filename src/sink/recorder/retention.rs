@@ -8,15 +8,20 @@ use super::names::Existing;
 
 /// Limits of a whole recording. The recorder deletes its oldest files beyond them.
 ///
-/// Only regular files whose names this recorder could have given are counted and deleted, also those of earlier runs.
-/// The file that is being written is counted, and never deleted. With a limit, the recorder also deletes its oldest
-/// file each time that the disk is full.
+/// Only regular files whose names this recorder could have given are counted, also those of earlier runs. Of these,
+/// only files of this library and empty ones are deleted, and none that a writer has open. The oldest file is the one
+/// with the lowest number or the earliest time in its name. With a limit, the recorder also deletes its oldest file
+/// each time that the disk is full.
+///
+/// The recorder looks for old files when it is created, and at most once a second when it is called. A call deletes
+/// eight files at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
     /// The bytes of all files.
     pub bytes: Option<u64>,
-    /// The time since a file was last written, by the system's clock.
+    /// The time since a file was last written, by the system's clock. A clock that is set to a wrong date in the future
+    /// makes all files old.
     pub age: Option<Duration>,
 }
 
@@ -77,7 +82,7 @@ mod tests {
     #[test]
     fn retention_takes_the_oldest_files_and_not_the_current_one() {
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let file = |at, name: &str, bytes| Existing { modified: time(at), path: name.into(), bytes };
+        let file = |at, name: &str, bytes| Existing { number: at, modified: time(at), path: name.into(), bytes };
         let files = vec![file(10, "c", 5), file(20, "a", 7), file(30, "b", 9)];
         let mut kept = Kept::default();
         kept.list(files.clone(), Some(Path::new("b")));

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::packets::{Packets, RingOptions};
 use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::frame::Packet;
+use crate::frame::{AdvancingTime, Packet};
 use crate::sink::recorder::{Recorder, RecorderEvent, RecorderOptions, RecorderStats};
 use crate::station::{sealed, Received, Station, Submit, Submitted};
+use crate::sys::clock::monotonic_ns;
 
 /// Keeps the last packets in memory, and records them and what follows when it is triggered.
 ///
@@ -48,6 +49,9 @@ pub struct EventRecorder {
     packets: Packets,
     /// The timestamp of the latest packet.
     latest_ns: Option<u64>,
+    /// The clock of the recordings' ends. It also advances where timestamps stand still.
+    time: AdvancingTime,
+    now_ns: u64,
     state: State,
 }
 
@@ -56,7 +60,7 @@ enum State {
     Waits,
     /// The trigger came before the first key frame.
     Triggered,
-    /// The last timestamp of the recording.
+    /// The last time of the recording.
     Until(u64),
 }
 
@@ -72,7 +76,15 @@ impl EventRecorder {
             let text = "events are recorded to regular files, not to a pipe or a device";
             return Err(Error::new(ErrorKind::InvalidArgument, "open", text).on(path.display()));
         }
-        Ok(Self { recorder, options: ring, packets: Packets::default(), latest_ns: None, state: State::Waits })
+        Ok(Self {
+            recorder,
+            options: ring,
+            packets: Packets::default(),
+            latest_ns: None,
+            time: AdvancingTime::default(),
+            now_ns: 0,
+            state: State::Waits,
+        })
     }
 
     /// Begins a recording with the packets in the ring, or extends the one under way. If the ring is empty, the
@@ -87,8 +99,7 @@ impl EventRecorder {
             return Err(Error::new(ErrorKind::State, "trigger", "the recording is finished"));
         }
         let was_recording = self.is_recording();
-        let latest_ns = self.latest_ns.filter(|_| !self.packets.is_empty());
-        self.state = latest_ns.map_or(State::Triggered, |latest_ns| self.until_after(latest_ns));
+        self.state = if self.packets.is_empty() { State::Triggered } else { self.until_after(self.now_ns) };
         if was_recording {
             return Ok(());
         }
@@ -160,15 +171,17 @@ impl Submit for EventRecorder {
         let time_ns = packet.meta().timestamp_ns;
         // After a restart of the source, the end of the recording is unknown.
         let has_restarted = packet.can_begin() && self.latest_ns.is_some_and(|latest_ns| time_ns < latest_ns);
+        let now_ns = self.time.next(time_ns, monotonic_ns());
         match self.state {
-            State::Until(until_ns) if has_restarted || time_ns > until_ns => {
+            State::Until(until_ns) if has_restarted || now_ns > until_ns => {
                 self.state = State::Waits;
                 self.recorder.end_file();
             }
-            State::Triggered if packet.can_begin() => self.state = self.until_after(time_ns),
+            State::Triggered if packet.can_begin() => self.state = self.until_after(now_ns),
             _ => {}
         }
         self.latest_ns = self.latest_ns.filter(|_| !has_restarted).max(Some(time_ns));
+        self.now_ns = if has_restarted { now_ns } else { self.now_ns.max(now_ns) };
         self.packets.push(&packet, &self.options);
         if self.is_recording() {
             return self.recorder.try_submit(packet);
