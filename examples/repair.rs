@@ -1,7 +1,7 @@
 //! Finishes Matroska and MP4 files that a crash or a power failure has left: writes the index and the duration in
 //! place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use framelease::sink::{matroska, mp4, Repaired};
@@ -28,18 +28,38 @@ fn repair(path: &Path) -> Result<Option<Repaired>, String> {
     }
 }
 
+/// Returns the files of the command line. `None` if the help was asked for.
+fn files() -> Result<Option<Vec<PathBuf>>, lexopt::Error> {
+    let mut files = Vec::new();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            lexopt::Arg::Value(file) => files.push(file.into()),
+            lexopt::Arg::Short('h') | lexopt::Arg::Long("help") => return Ok(None),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(files))
+}
+
 fn main() -> ExitCode {
-    let files: Vec<_> = std::env::args_os().skip(1).collect();
-    if files.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    if files.is_empty() {
-        eprint!("{HELP}");
-        return ExitCode::from(2);
-    }
+    let files = match files() {
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Some(files)) if !files.is_empty() => files,
+        Ok(Some(_)) => {
+            eprintln!("error: no file; --help says more");
+            return ExitCode::from(2);
+        }
+        Err(e) => {
+            eprintln!("error: {e}");
+            return ExitCode::from(2);
+        }
+    };
     let mut code = ExitCode::SUCCESS;
-    for path in files.iter().map(Path::new) {
+    for path in &files {
         match repair(path) {
             Ok(Some(done)) => {
                 let (path, seconds) = (path.display(), done.duration.as_secs_f64());
