@@ -15,6 +15,7 @@ pub(crate) mod event_queue;
 pub(crate) mod from_kernel;
 #[cfg(feature = "g2d")]
 pub(crate) mod g2d;
+pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod peer;

@@ -91,12 +91,6 @@ fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
     Ok((addr, len as libc::socklen_t))
 }
 
-/// Locks a file until it is closed, if no other process has locked it. nix's guard would panic if unlocking fails.
-pub(crate) fn try_lock(file: &std::fs::File) -> Result<(), Errno> {
-    // SAFETY: no pointers.
-    retry(|| check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })).map(drop)
-}
-
 /// Binds and listens. The socket file gets `mode`, whatever the umask is, before anyone can connect.
 pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;

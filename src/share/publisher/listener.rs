@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::ledger::Terms;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::lock::LockedFile;
 use crate::sys::peer;
 use crate::sys::socket::{self, Carries};
 
@@ -105,8 +106,8 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
 /// The right to start a publisher at a path. Its drop removes the lock file, and then gives up the lock.
 struct Lock {
     path: PathBuf,
-    /// Closed after the drop below: a process that waits for the lock then sees that its file has no name any more.
-    _file: File,
+    /// Unlocked after the drop below: a process that waits for the lock then sees that its file has no name any more.
+    _file: LockedFile,
 }
 
 impl Drop for Lock {
@@ -139,13 +140,11 @@ fn lock(socket: &Path) -> Result<Lock> {
         if !meta.is_file() || meta.uid() != socket::effective_user() {
             return Err(foreign(&path));
         }
-        let locked = socket::try_lock(&file);
+        let locked = LockedFile::lock(file);
         // A publisher that has just started has removed the file.
         let is_gone = std::fs::symlink_metadata(&path).map_or(true, |there| there.ino() != meta.ino());
         match locked {
-            Ok(()) if !is_gone => return Ok(Lock { path, _file: file }),
-            // Not every file system supports locks.
-            Err(e) if e != Errno::EWOULDBLOCK => return Ok(Lock { path, _file: file }),
+            Some(file) if !is_gone => return Ok(Lock { path, _file: file }),
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
             _ => {
                 let text = "other publishers have been starting there for a second";

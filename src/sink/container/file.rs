@@ -7,8 +7,6 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::options::{Fsync, Summary, WriterOptions, Written};
 use super::output::{Output, Pipe};
 use super::sample::Sample;
@@ -17,7 +15,7 @@ use super::track::{begins_file, Track};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameInterval;
 use crate::frame::Packet;
-use crate::sys::socket::try_lock;
+use crate::sys::lock::LockedFile;
 
 /// The output, the track and the times of a file. Every container's writer has one.
 pub(in crate::sink) struct ContainerFile {
@@ -52,8 +50,7 @@ impl ContainerFile {
         if !meta.is_file() {
             return Ok(Self::new(Output::Pipe(Pipe::new(file)), path.display().to_string(), options));
         }
-        lock(&file, path)?;
-        Ok(Self::new(Output::File(file), path.display().to_string(), options))
+        Ok(Self::new(Output::File(lock(file, path)?), path.display().to_string(), options))
     }
 
     /// Writes to a pipe or device, and keeps the bytes that its reader has not taken. Neither creates nor overwrites a
@@ -230,26 +227,21 @@ pub(in crate::sink) trait FileWriter: fmt::Debug + Send {
 }
 
 /// Opens a file to repair it.
-pub(in crate::sink) fn reopen(path: &Path) -> Result<File> {
+pub(in crate::sink) fn reopen(path: &Path) -> Result<LockedFile> {
     let file = open(path, OpenOptions::new().read(true))?;
     let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
     if !meta.is_file() {
         return Err(Error::new(ErrorKind::WrongFile, "open", "not a regular file").on(path.display()));
     }
-    lock(&file, path)?;
-    Ok(file)
+    lock(file, path)
 }
 
-/// Locks a file until it is closed, so that it is not repaired while it is written.
-fn lock(file: &File, path: &Path) -> Result<()> {
-    match try_lock(file) {
-        Err(Errno::EWOULDBLOCK) => {
-            let text = "another writer has locked this file, or another program repairs it";
-            Err(Error::new(ErrorKind::Busy, "flock", text).on(path.display()))
-        }
-        // Some file systems have no locks.
-        Ok(()) | Err(_) => Ok(()),
-    }
+/// Locks a file, so that it is not repaired while it is written.
+fn lock(file: File, path: &Path) -> Result<LockedFile> {
+    LockedFile::lock(file).ok_or_else(|| {
+        let text = "another writer has locked this file, or another program repairs it";
+        Error::new(ErrorKind::Busy, "flock", text).on(path.display())
+    })
 }
 
 fn open(path: &Path, how: &mut OpenOptions) -> Result<File> {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
+use crate::sys::lock::LockedFile;
 use crate::sys::wait;
 
 /// The most slices of one `writev`.
 const MOST: usize = 64;
 
 pub(in crate::sink) enum Output {
-    File(File),
+    File(LockedFile),
     Pipe(Pipe),
     Stream(Box<dyn Write + Send>),
 }
@@ -121,7 +122,7 @@ impl Output {
             }
             let slices = &slices[..batch.len().min(MOST)];
             let written = match self {
-                Self::File(file) => file.write_vectored(slices),
+                Self::File(file) => (&**file).write_vectored(slices),
                 Self::Pipe(pipe) => pipe.write(slices),
                 Self::Stream(stream) => stream.write_vectored(slices),
             };
@@ -160,7 +161,7 @@ impl Output {
     /// Removes everything after `end`. `false` if that is impossible.
     pub(in crate::sink) fn cut(&mut self, end: u64) -> bool {
         match self {
-            Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),
+            Self::File(file) => file.set_len(end).is_ok() && (&**file).seek(SeekFrom::Start(end)).is_ok(),
             Self::Pipe(..) | Self::Stream(_) => false,
         }
     }

@@ -22,8 +22,8 @@ use crate::sink::container::{
 use crate::sink::{matroska, mp4};
 use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
 use crate::sys::event_queue::EventQueue;
+use crate::sys::lock::LockedFile;
 use crate::sys::readiness::Readiness;
-use crate::sys::socket::try_lock;
 use crate::sys::wait;
 
 /// An event of a [`Recorder`].
@@ -400,10 +400,7 @@ impl Recorder {
 
 /// Returns `true` for a file of this library that is not being written, and for an empty one. A crash may leave zeros.
 fn may_delete(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    if try_lock(&file) == Err(Errno::EWOULDBLOCK) {
-        return false;
-    }
+    let Some(file) = File::open(path).ok().and_then(LockedFile::lock) else { return false };
     let mut head = [0; 1024];
     let read = read_up_to(&file, 0, &mut head).unwrap_or(0);
     let name = b"framelease";
