@@ -95,6 +95,7 @@
 //! | `drm` | no | `drm`, `negotiate::DisplayChain`, `dmabuf::Attachment` |
 //! | `unixfd` | no | `share` sends frames to GStreamer's `unixfdsrc` and receives them from its `unixfdsink` |
 //! | `mjpeg` | no | `codec::JpegDecoder`: Motion JPEG by the CPU |
+//! | `tls` | no | `sink::rtsp::Identity`: RTSPS. Needs a C compiler |
 //! | `tokio` | no | `reactor`: stations in a tokio reactor |
 //! | `simd` | no | a faster `convert::Cpu`. Needs Rust 1.87 |
 //! | `log` | no | log messages about rare events, through the `log` crate |

@@ -17,6 +17,7 @@ mod notify;
 mod options;
 mod record;
 mod report;
+mod rtsp;
 mod sinks;
 mod web;
 

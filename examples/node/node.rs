@@ -18,6 +18,7 @@ use super::control::{Control, HELP};
 use super::meter::{thread_cpu_time, Meter, Stage};
 use super::options::{multicast, Options};
 use super::report::{Row, Status};
+use super::rtsp::Rtsp;
 use super::sinks::Sinks;
 use super::source::{self, Source};
 use super::web::{Viewer, Web};
@@ -95,8 +96,7 @@ impl Node {
         let camera = source::described(&self.source);
         let (layout, encoder) = (self.encoder.encoder().layout(), self.encoder.encoder().device().info());
         let scaler = self.encoder.converter().map_or_else(String::new, |name| format!(" by {name}"));
-        let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
-        let rtsp = rtsp.map_or_else(String::new, |at| format!(", rtsp://{at}/live"));
+        let rtsp: String = self.sinks.rtsp.iter().filter_map(Rtsp::url).map(|url| format!(", {url}")).collect();
         let web = self.web.as_ref().and_then(Web::local_addr);
         let web = web.map_or_else(String::new, |at| format!(", http://{at}/"));
         format!("{camera}: {layout}{scaler} to {encoder}{rtsp}{web}")
@@ -274,12 +274,12 @@ impl Node {
             let sent = self.sinks.rtp.stats(*id).unwrap_or_default();
             rows.push(Row::new("to", &to.to_string(), sent.frames, sent.dropped).bytes(sent.octets));
         }
-        if let Some((server, _)) = &self.sinks.rtsp {
+        if !self.sinks.rtsp.is_empty() {
             rows.push(Row::new("rtsp", "", stats.packets, 0).cpu(meter.of(Stage::Rtsp)));
-            for client in server.clients() {
-                let to = format!("{} by {}", client.peer, client.transport);
-                rows.push(Row::new("client", &to, client.sent.frames, client.sent.dropped).bytes(client.sent.octets));
-            }
+        }
+        for client in self.sinks.rtsp.iter().flat_map(|rtsp| rtsp.server.clients()) {
+            let to = format!("{} by {}", client.peer, client.transport);
+            rows.push(Row::new("client", &to, client.sent.frames, client.sent.dropped).bytes(client.sent.octets));
         }
         if !viewers.is_empty() {
             rows.push(Row::new("web", "", stats.packets, 0).cpu(meter.of(Stage::Web)));

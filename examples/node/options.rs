@@ -42,8 +42,11 @@ Usage: node [OPTIONS]
   --interface NAME                send multicast through this interface (default: by the routes)
   --rtsp ADDR:PORT                serve rtsp://ADDR:PORT/live
   --rtsp-multicast GROUP:PORT     the group for RTSP clients that ask for multicast
+  --rtsps ADDR:PORT               serve rtsps://ADDR:PORT/live, with TLS (built with --features tls)
+  --certificate FILE              the certificate of --rtsps and those that vouch for it, in PEM
+  --key FILE                      the private key of the certificate, in PEM
   --web ADDR:PORT                 a page for browsers with the live picture and the table: http://ADDR:PORT/
-  --user NAME:PASSWORD            a user who may watch by RTSP and the page; repeatable (default: everyone)
+  --user NAME:PASSWORD            a user who may watch by RTSP, RTSPS and the page; repeatable (default: everyone)
   --share SOCKET                  share raw frames with framelease subscribers at this socket
   --sdp FILE                      write the session description of the first RTP destination
   --control SOCKET                take commands at this socket, one in each line; 'help' lists them
@@ -63,6 +66,7 @@ pub struct Options {
     pub ttl: u32,
     pub interface: Option<String>,
     pub rtsp: Option<SocketAddr>,
+    pub rtsps: Option<Secure>,
     pub rtsp_group: Option<SocketAddr>,
     pub web: Option<SocketAddr>,
     pub users: Vec<(String, String)>,
@@ -72,6 +76,13 @@ pub struct Options {
     pub metrics: Option<PathBuf>,
     pub duration: Option<Duration>,
     pub json: bool,
+}
+
+/// A server with TLS.
+pub struct Secure {
+    pub address: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Options {
@@ -98,6 +109,7 @@ impl Options {
             ttl: 1,
             interface: None,
             rtsp: None,
+            rtsps: None,
             rtsp_group: None,
             web: None,
             users: Vec::new(),
@@ -111,6 +123,7 @@ impl Options {
         let (mut rotation, mut names, mut retention) =
             (FileRotation::default(), FileNames::default(), Retention::default());
         let (mut events, mut ring) = (None, RingOptions::default());
+        let (mut rtsps, mut certificate, mut key) = (None, None, None);
         let mut p = lexopt::Parser::from_env();
         while let Some(arg) = p.next()? {
             match arg {
@@ -147,6 +160,9 @@ impl Options {
                 Long("ttl") => o.ttl = value(&mut p, "ttl")?,
                 Long("interface") => o.interface = Some(value(&mut p, "interface")?),
                 Long("rtsp") => o.rtsp = Some(address(&mut p, "rtsp")?),
+                Long("rtsps") => rtsps = Some(address(&mut p, "rtsps")?),
+                Long("certificate") => certificate = Some(PathBuf::from(p.value()?)),
+                Long("key") => key = Some(PathBuf::from(p.value()?)),
                 Long("rtsp-multicast") => {
                     let group = address(&mut p, "rtsp-multicast")?;
                     o.rtsp_group = Some(multicast(group).map_err(|e| format!("--rtsp-multicast {e}"))?);
@@ -196,8 +212,13 @@ impl Options {
         if o.rtsp.is_none() && o.rtsp_group.is_some() {
             return Err("--rtsp-multicast is for --rtsp, which is not there".into());
         }
-        if o.rtsp.is_none() && o.web.is_none() && !o.users.is_empty() {
-            return Err("--user is for --rtsp and --web, which are not there".into());
+        o.rtsps = match (rtsps, certificate, key) {
+            (Some(address), Some(certificate), Some(key)) => Some(Secure { address, certificate, key }),
+            (None, None, None) => None,
+            _ => return Err("--rtsps, --certificate and --key need each other".into()),
+        };
+        if o.rtsp.is_none() && o.rtsps.is_none() && o.web.is_none() && !o.users.is_empty() {
+            return Err("--user is for --rtsp, --rtsps and --web, which are not there".into());
         }
         if o.web.is_some() && !matches!(o.ends.codec, Codec::H264 | Codec::Hevc) {
             return Err(format!("--web shows H.264 and H.265, not {}", o.ends.codec).into());

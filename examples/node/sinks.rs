@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
 use framelease::sink::rtp::{self, DestinationId, Sender};
-use framelease::sink::rtsp::{MountId, MountOptions, Server};
 use framelease::{Error, Received, Station, Submit};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
@@ -14,6 +13,7 @@ use super::common;
 use super::meter::{Meter, Stage};
 use super::options::Options;
 use super::record::{Kind, Recording};
+use super::rtsp::Rtsp;
 
 pub struct Sinks {
     fanout: PacketFanout,
@@ -22,7 +22,7 @@ pub struct Sinks {
     kind: Kind,
     pub rtp: Sender,
     pub destinations: Vec<(SocketAddr, DestinationId)>,
-    pub rtsp: Option<(Server, MountId)>,
+    pub rtsp: Vec<Rtsp>,
     sdp: Option<PathBuf>,
 }
 
@@ -33,20 +33,7 @@ impl Sinks {
         if let Some(name) = &o.interface {
             options = options.interface(name);
         }
-        let rtsp = match o.rtsp {
-            Some(address) => {
-                let builder = Server::builder(address);
-                let builder = o.users.iter().fold(builder, |b, (name, password)| b.user(name, password));
-                let mut mount = MountOptions::default().rtp(options.clone());
-                if let Some(group) = o.rtsp_group {
-                    mount = mount.group(group);
-                }
-                let mut server = builder.bind()?;
-                let live = server.mount("/live", codec, mount)?;
-                Some((server, live))
-            }
-            None => None,
-        };
+        let rtsp = Rtsp::open(o, &options)?;
         let mut sinks = Self {
             fanout: PacketFanout::new(),
             recordings: Vec::new(),
@@ -125,8 +112,8 @@ impl Sinks {
         if !self.destinations.is_empty() {
             let _ = meter.charge(Stage::Rtp, || self.rtp.try_submit(packet.clone()).map_err(Error::from))?;
         }
-        if let Some((server, live)) = &mut self.rtsp {
-            meter.charge(Stage::Rtsp, || server.submit(*live, packet))?;
+        for rtsp in &mut self.rtsp {
+            meter.charge(Stage::Rtsp, || rtsp.server.submit(rtsp.live, packet))?;
         }
         if packet.is_key() {
             self.describe()?;
@@ -143,14 +130,14 @@ impl Sinks {
 
     /// What to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.rtp.as_fd()).chain(self.rtsp.iter().map(|(server, _)| server.as_fd()))
+        std::iter::once(self.rtp.as_fd()).chain(self.rtsp.iter().map(|rtsp| rtsp.server.as_fd()))
     }
 
     /// Does what is due. Events are not used: `awaits_key` and the report have what they say.
     pub fn dispatch(&mut self, meter: &mut Meter) -> common::Result<()> {
         while let Received::Item(_) = meter.charge(Stage::Rtp, || self.rtp.try_recv())? {}
-        if let Some((server, _)) = &mut self.rtsp {
-            while let Received::Item(_) = meter.charge(Stage::Rtsp, || server.try_recv())? {}
+        for rtsp in &mut self.rtsp {
+            while let Received::Item(_) = meter.charge(Stage::Rtsp, || rtsp.server.try_recv())? {}
         }
         Ok(())
     }
@@ -168,7 +155,7 @@ impl Sinks {
 
     /// A consumer waits for a key frame.
     pub fn awaits_key(&self) -> bool {
-        let rtsp = self.rtsp.as_ref().is_some_and(|(server, live)| server.awaits_key(*live));
+        let rtsp = self.rtsp.iter().any(|rtsp| rtsp.server.awaits_key(rtsp.live));
         rtsp || self.fanout.awaits_key() || self.rtp.awaits_key() || self.recordings.iter().any(Recording::awaits_key)
     }
 

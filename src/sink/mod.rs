@@ -35,5 +35,8 @@ pub mod recorder;
 pub mod ring;
 pub mod rtp;
 pub mod rtsp;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use container::{Fsync, Repaired, Summary, WriterOptions, Written};

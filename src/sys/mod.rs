@@ -24,6 +24,7 @@ pub(crate) mod readiness;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod syscall_count;
+pub(crate) mod tcp;
 pub(crate) mod udp;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;

@@ -35,6 +35,10 @@ mod scene;
 #[cfg(feature = "drm")]
 #[path = "../sink/station.rs"]
 mod station;
+#[allow(dead_code, unused_imports)] // Not all of it is used here.
+#[cfg(feature = "tls")]
+#[path = "../sink/tls_relay.rs"]
+mod tls_relay;
 #[path = "../contract/watch.rs"]
 mod watch;
 

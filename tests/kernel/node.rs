@@ -171,6 +171,74 @@ fn number(json: &str, name: &str) -> u64 {
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
+/// Watches by RTSP, until enough frames have come. The client goes on.
+fn watch(address: SocketAddr) -> (Client, Vec<Packet>) {
+    let mut client = Client::connect(address);
+    let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
+    assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+    let mut watched = Vec::new();
+    while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
+        watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
+    }
+    (client, watched)
+}
+
+/// A port that is free now.
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The RTSPS of a node, if this test has the feature `tls`.
+#[cfg(feature = "tls")]
+struct Secure {
+    address: SocketAddr,
+    files: [String; 2],
+}
+
+#[cfg(feature = "tls")]
+impl Secure {
+    fn new(folder: &Path) -> Self {
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let files = [
+            file("certificate.pem", include_bytes!("../sink/tls/p256.pem")),
+            file("key.pem", include_bytes!("../sink/tls/p256-key.pem")),
+        ];
+        Self { address: free_port(), files }
+    }
+
+    fn args(&self) -> Vec<String> {
+        let [certificate, key] = &self.files;
+        let address = self.address.to_string();
+        ["--rtsps", &address, "--certificate", certificate, "--key", key].map(str::to_owned).to_vec()
+    }
+
+    fn watch(&self) -> Vec<Packet> {
+        watch(crate::tls_relay::relay(self.address, &crate::tls_relay::TLS13)).1
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+struct Secure;
+
+#[cfg(not(feature = "tls"))]
+impl Secure {
+    fn new(_: &Path) -> Self {
+        Self
+    }
+
+    fn args(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn watch(&self) -> Vec<Packet> {
+        Vec::new()
+    }
+}
+
 #[test]
 fn node_gives_every_consumer_the_same_pixels() {
     let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
@@ -181,9 +249,7 @@ fn node_gives_every_consumer_the_same_pixels() {
     std::fs::create_dir_all(&folder).unwrap();
     let (socket, control) = (folder.join("share"), folder.join("control"));
     let (one, two, group) = (Receiver::start(None), Receiver::start(None), Receiver::start(Some(GROUP)));
-    // A port that is free now.
-    let rtsp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let web = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let (rtsp, web) = (free_port(), free_port());
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let args = [
         ["--camera", &text(&camera)],
@@ -206,18 +272,14 @@ fn node_gives_every_consumer_the_same_pixels() {
         ["--control", &text(&control)],
     ];
     let mut node = Command::new(program);
-    node.args(args.iter().flatten()).arg("--json").stdout(Stdio::piped());
+    let secure = Secure::new(&folder);
+    node.args(args.iter().flatten()).args(secure.args()).arg("--json").stdout(Stdio::piped());
     let mut node = Node(node.spawn().unwrap());
     let mut console = Control::connect(&control);
     let peers = [peer(&socket, &streams.join("node-peer1.raw")), peer(&socket, &streams.join("node-peer2.raw"))];
 
-    let mut client = Client::connect(rtsp);
-    let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
-    assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
-    let mut watched = Vec::new();
-    while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
-        watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
-    }
+    let (_client, watched) = watch(rtsp);
+    let securely = secure.watch();
     assert_eq!(console.ask("trigger"), "ok");
     // A browser asks for the page, and shows the picture.
     let page = http(web, "/");
@@ -274,7 +336,10 @@ fn node_gives_every_consumer_the_same_pixels() {
         assert_eq!(write_stream(&streams.join(&file), &receiver.finish()) as u64, encoded, "{name}");
         list.push(format!("{file} {encoded}"));
     }
-    for (name, packets) in [("rtsp", watched), ("late", late.finish())] {
+    for (name, packets) in [("rtsp", watched), ("rtsps", securely), ("late", late.finish())] {
+        if packets.is_empty() {
+            continue;
+        }
         let file = format!("node-{name}.h264");
         let frames = write_stream(&streams.join(&file), &packets);
         list.push(format!("{file} {frames}"));

@@ -19,4 +19,8 @@ mod rtp;
 mod rtsp;
 mod station;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_relay;
 mod tunnel;

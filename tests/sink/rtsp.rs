@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -967,6 +968,27 @@ fn rtsp_multicast_is_decoded_by_ffmpeg() {
     assert_eq!(server.clients().count(), 0);
 }
 
+/// Lets GStreamer receive 60 frames into a file, with these properties of its source. Returns the checksums of the
+/// decoded frames.
+pub fn gstreamer(url: &str, properties: &str, file: &Path) -> Option<Vec<String>> {
+    let line = format!(
+        "rtspsrc location={url} {properties} latency=200 ! rtph264depay ! h264parse ! \
+         video/x-h264,stream-format=byte-stream,alignment=au ! identity eos-after=60 ! filesink location={}",
+        text(file)
+    );
+    let args: Vec<&str> = ["-q"].into_iter().chain(line.split_whitespace()).collect();
+    let out = program("timeout", &[&["60", "gst-launch-1.0"][..], &args].concat(), &[])?;
+    if out.status.code() == Some(127) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED gst-launch-1.0: not found");
+        return None;
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    // After the last frame, GStreamer interrupts its own PAUSE with its TEARDOWN, and sometimes reports that as an
+    // error.
+    assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{url} {properties}: {said}");
+    frame_sums("-", Some("h264"), &std::fs::read(file).unwrap())
+}
+
 #[test]
 fn rtsp_is_decoded_by_gstreamer() {
     if !has_own_network("rtsp::rtsp_is_decoded_by_gstreamer") {
@@ -984,23 +1006,7 @@ fn rtsp_is_decoded_by_gstreamer() {
     for (scheme, protocol) in &ways[..if is_in_own_network() { 4 } else { 3 }] {
         let url = format!("{scheme}://eve:s3cret@{}/live", node.address);
         let file = folder.path(protocol);
-        let line = format!(
-            "rtspsrc location={url} protocols={protocol} latency=200 ! rtph264depay ! h264parse ! \
-             video/x-h264,stream-format=byte-stream,alignment=au ! identity eos-after=60 ! filesink location={}",
-            text(&file)
-        );
-        let args: Vec<&str> = ["-q"].into_iter().chain(line.split_whitespace()).collect();
-        let Some(out) = program("timeout", &[&["60", "gst-launch-1.0"][..], &args].concat(), &[]) else { return };
-        if out.status.code() == Some(127) {
-            let _ = writeln!(std::io::stderr(), "SKIPPED gst-launch-1.0: not found");
-            return;
-        }
-        let said = String::from_utf8_lossy(&out.stderr);
-        // After the last frame, GStreamer interrupts its own PAUSE with its TEARDOWN, and sometimes reports that as an
-        // error.
-        assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{scheme} {protocol}: {said}");
-        let received = std::fs::read(&file).unwrap();
-        let Some(sums) = frame_sums("-", Some("h264"), &received) else { return };
+        let Some(sums) = gstreamer(&url, &format!("protocols={protocol}"), &file) else { return };
         assert!(run(&sums, &expected) >= 25, "{scheme} {protocol}: {} of {}", run(&sums, &expected), sums.len());
     }
     let (stats, _) = node.stop();

@@ -3,16 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{sendmsg, MsgFlags};
 
 use crate::error::{Error, Result};
-use crate::sys::syscall_count::retry;
+use crate::sink::tcp::TcpLink;
 use crate::sys::udp::{Datagram, MOST};
 
 /// Bytes that packets leave free for messages.
@@ -38,7 +35,7 @@ struct Part {
 pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
 
 struct State {
-    stream: Arc<TcpStream>,
+    link: Arc<TcpLink>,
     waiting: Vec<u8>,
     /// What the waiting bytes are, in their order.
     parts: VecDeque<Part>,
@@ -53,24 +50,19 @@ struct State {
 
 impl State {
     fn send(&mut self, slices: &[IoSlice<'_>]) -> std::result::Result<usize, Errno> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let fd: RawFd = self.stream.as_raw_fd();
-        let sent = retry(|| sendmsg::<()>(fd, slices, &[], flags, None));
-        match sent {
-            Err(Errno::EAGAIN) => Ok(0),
-            Err(e) => {
-                self.failed = Some(e);
-                Err(e)
-            }
-            sent => sent,
-        }
+        let sent = self.link.send(slices);
+        self.failed = sent.err();
+        sent
     }
 
     fn flush(&mut self) -> std::result::Result<(), Errno> {
         if let Some(e) = self.failed {
             return Err(e);
         }
-        if !self.waiting.is_empty() {
+        if self.waiting.is_empty() {
+            self.failed = self.link.flush().err();
+            self.failed.map_or(Ok(()), Err)?;
+        } else {
             self.drop_old();
             let waiting = std::mem::take(&mut self.waiting);
             let sent = self.send(&[IoSlice::new(&waiting)]);
@@ -136,9 +128,9 @@ impl State {
 }
 
 impl Outbox {
-    pub(in crate::sink) fn new(stream: Arc<TcpStream>, limit_bytes: usize) -> Self {
+    pub(in crate::sink) fn new(link: Arc<TcpLink>, limit_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
-            stream,
+            link,
             waiting: Vec::new(),
             parts: VecDeque::new(),
             begun: None,
@@ -152,9 +144,15 @@ impl Outbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how many bytes the kernel has not taken yet.
-    pub(in crate::sink) fn waiting(&self) -> usize {
+    /// Returns how many bytes wait.
+    fn waiting(&self) -> usize {
         self.lock().waiting.len()
+    }
+
+    /// Returns `true` while bytes wait for the kernel.
+    pub(in crate::sink) fn wants_write(&self) -> bool {
+        let state = self.lock();
+        !state.waiting.is_empty() || state.link.wants_write()
     }
 
     /// Returns `true` if the connection can no longer be written.
@@ -256,7 +254,7 @@ impl fmt::Debug for Outbox {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,7 +266,7 @@ mod tests {
     fn packets_stay_whole_whatever_the_peer_reads() {
         let (near, mut far) = pair();
         near.set_nonblocking(true).unwrap();
-        let out = Outbox::new(Arc::new(near), 100_000);
+        let out = Outbox::new(Arc::new(TcpLink::plain(near)), 100_000);
         let body: Vec<u8> = (0..1300u32).map(|i| i as u8).collect();
         let datagrams: Vec<Datagram<'_>> = (0..40).map(|_| [&[1u8, 2, 3][..], &body[..]]).collect();
         let mut sent = 0;
@@ -299,10 +297,63 @@ mod tests {
         assert!(all.ends_with(b"RTSP"));
     }
 
+    #[cfg(feature = "tls")]
+    #[test]
+    fn outbox_wants_write_while_tls_alone_has_bytes() {
+        use crate::sink::tls::Identity;
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, ServerName};
+        use std::io::{Error as IoError, ErrorKind as IoKind};
+
+        let pem = |name: &str| std::fs::read(format!("{}/tests/sink/tls/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let identity = Identity::from_pem(&pem("p256.pem"), &pem("p256-key.pem")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem("authority.pem")).unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+
+        let (near, mut far) = pair();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let link = Arc::new(TcpLink::secure(near, &identity).unwrap());
+        let mut client = rustls::ClientConnection::new(config, name).unwrap();
+        let mut receive = |client: &mut rustls::ClientConnection| -> std::io::Result<usize> {
+            while client.wants_write() && client.write_tls(&mut far).is_ok() {}
+            client.read_tls(&mut far)?;
+            client.process_new_packets().map_err(IoError::other)?;
+            client.reader().read(&mut [0; 1 << 15])
+        };
+        let is_later = |e: &IoError| e.kind() == IoKind::WouldBlock;
+        while client.is_handshaking() || link.is_handshaking() {
+            assert!(
+                receive(&mut client).is_err_and(|e| is_later(&e))
+                    && link.read(&mut [0; 99]).is_err_and(|e| is_later(&e))
+            );
+        }
+
+        let out = Outbox::new(Arc::clone(&link), 1000);
+        let mut sent = 0;
+        while !link.wants_write() {
+            out.message(&[7; 999]).unwrap();
+            sent += 999;
+        }
+        assert!(out.waiting() == 0 && out.wants_write() && sent > 10_000, "{sent} bytes were sent");
+        let mut received = 0;
+        while received < sent {
+            if out.wants_write() {
+                out.flush().unwrap();
+            }
+            received += receive(&mut client).or_else(|e| if is_later(&e) { Ok(0) } else { Err(e) }).unwrap();
+        }
+        assert!(!out.wants_write());
+    }
+
     #[test]
     fn outbox_keeps_failing_after_the_peer_is_gone() {
         let (near, far) = pair();
-        let out = Outbox::new(Arc::new(near), 1000);
+        let out = Outbox::new(Arc::new(TcpLink::plain(near)), 1000);
         drop(far);
         let failed = (0..100).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));

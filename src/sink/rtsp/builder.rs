@@ -8,6 +8,8 @@ use super::auth::Users;
 use super::server::Server;
 use super::settings::Settings;
 use crate::error::{Error, Result};
+#[cfg(feature = "tls")]
+use crate::sink::tls::Identity;
 
 /// The longest timeout. Clocks and clients can represent it.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -42,6 +44,8 @@ impl Server {
             session_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),
             backlog_bytes: 1 << 20,
+            #[cfg(feature = "tls")]
+            identity: None,
         })
     }
 }
@@ -95,6 +99,18 @@ impl ServerBuilder {
     /// client's frames up to a key frame. Default 1 MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
+        self
+    }
+
+    /// Serves RTSPS: clients connect with TLS to `rtsps://HOST:PORT` (feature `tls`). The standard port is 322; 8322
+    /// needs no privilege. Packets come within the connection only, because UDP and multicast would not be encrypted.
+    /// Clients through HTTP use TLS, too. The server does not ask clients for certificates. For RTSP beside RTSPS, bind
+    /// a second server and submit each packet to both.
+    ///
+    /// TLS copies and encrypts each packet for each client.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, identity: Identity) -> Self {
+        self.0.identity = Some(identity);
         self
     }
 

@@ -1,13 +1,15 @@
 //! One client's TCP connection.
 
-use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::log::event;
 use crate::sink::base64;
 use crate::sink::rtp::Outbox;
+use crate::sink::tcp::TcpLink;
 use crate::sys::random::random;
 
 /// The most bytes that one call reads, so that one client cannot keep the others waiting.
@@ -36,13 +38,13 @@ pub(super) enum Role {
 pub(super) struct Connection {
     /// A number that earlier connections at this index did not have.
     pub(super) number: u64,
-    stream: Arc<TcpStream>,
+    link: Arc<TcpLink>,
     pub(super) peer: SocketAddr,
     pub(super) role: Role,
     pub(super) out: Outbox,
     /// The bytes of an incomplete message.
     pub(super) inbox: Vec<u8>,
-    /// When the first of these bytes arrived.
+    /// When the first of these bytes arrived, or when a client connected that has not finished its TLS handshake.
     pub(super) since: Option<Instant>,
     /// Until when the first request in `inbox` waits for parameter sets.
     pub(super) waits: Option<Instant>,
@@ -73,16 +75,16 @@ pub(super) enum Arrived {
 }
 
 impl Connection {
-    pub(super) fn new(number: u64, stream: TcpStream, peer: SocketAddr, backlog_bytes: usize) -> Self {
-        let stream = Arc::new(stream);
+    pub(super) fn new(number: u64, link: TcpLink, peer: SocketAddr, backlog_bytes: usize) -> Self {
+        let link = Arc::new(link);
         Self {
             number,
-            out: Outbox::new(Arc::clone(&stream), backlog_bytes),
-            stream,
+            out: Outbox::new(Arc::clone(&link), backlog_bytes),
             peer,
             role: Role::New,
             inbox: Vec::new(),
-            since: None,
+            since: link.is_handshaking().then(Instant::now),
+            link,
             waits: None,
             heard: Instant::now(),
             nonce: format!("{:016x}{:016x}", random(), random()),
@@ -94,19 +96,30 @@ impl Connection {
 
     /// Returns the address that the client connected to.
     pub(super) fn local(&self) -> Option<SocketAddr> {
-        self.stream.local_addr().ok()
+        self.link.local_addr()
     }
 
     pub(super) fn read(&mut self, bytes: &mut [u8; READ]) -> Arrived {
-        crate::sys::syscall_count::tick();
-        match (&*self.stream).read(bytes) {
+        let read = self.link.read(bytes);
+        if self.inbox.is_empty() && !self.link.is_handshaking() {
+            self.since = None;
+        }
+        match read {
             Ok(0) => Arrived::End,
             // A closing connection is read, and the bytes are ignored.
             Ok(_) if self.closes.is_some() => Arrived::Nothing,
             Ok(len) => Arrived::Bytes(len),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Arrived::Nothing,
-            Err(_) => Arrived::End,
+            Err(e) => {
+                event!("rtsp: {}: {e}", self.peer);
+                Arrived::End
+            }
         }
+    }
+
+    /// Returns `true` if the next read does not need the kernel.
+    pub(super) fn has_decrypted(&self) -> bool {
+        self.link.has_decrypted()
     }
 
     /// Closes the connection after the peer has read the last response. Until then, for a while, reads and ignores what
@@ -115,22 +128,21 @@ impl Connection {
         if self.closes.is_none() {
             self.closes = Some(Instant::now() + LINGER);
             self.inbox = Vec::new();
-            if self.out.waiting() == 0 {
-                let _ = self.stream.shutdown(Shutdown::Write);
+            if !self.out.wants_write() {
+                self.link.end();
             }
         }
     }
 }
 
-/// Shuts the socket down, because a forked child may still have it open.
 impl Drop for Connection {
     fn drop(&mut self) {
-        crate::sys::socket::hang_up(self.stream.as_fd());
+        self.link.hang_up();
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.link.as_fd()
     }
 }

@@ -13,6 +13,7 @@ use super::message::{parse, Parsed, Request, Response, Status};
 use super::server::{Server, ACCEPT_AGAIN};
 use super::session::{Session, Transport};
 use crate::log::event;
+use crate::sink::tcp::TcpLink;
 use crate::sys;
 
 /// How many wrong passwords close a connection.
@@ -68,7 +69,8 @@ impl Server {
         let _ = stream.set_nodelay(true);
         // Frames wait here, where old ones are dropped, and not in the kernel.
         let _ = sys::udp::set_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MOST_UNSENT);
-        let connection = Connection::new(self.next_connection, stream, peer, self.settings.backlog_bytes);
+        let Some(link) = self.link(stream) else { return };
+        let connection = Connection::new(self.next_connection, link, peer, self.settings.backlog_bytes);
         self.next_connection += 1;
         if self.connections() >= self.settings.max_connections {
             self.stats.refused += 1;
@@ -86,6 +88,14 @@ impl Server {
         }
     }
 
+    fn link(&self, stream: TcpStream) -> Option<TcpLink> {
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.settings.identity {
+            return TcpLink::secure(stream, identity);
+        }
+        Some(TcpLink::plain(stream))
+    }
+
     pub(super) fn serve(&mut self, place: usize, events: EpollFlags) {
         let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
         if events.contains(EpollFlags::EPOLLOUT) {
@@ -96,10 +106,16 @@ impl Server {
             return;
         }
         let mut bytes = [0; READ];
-        match connection.read(&mut bytes) {
-            Arrived::End => self.disconnect(place),
-            Arrived::Nothing => {}
-            Arrived::Bytes(len) => self.take(place, &bytes[..len]),
+        while let Some(connection) = self.connections[place].as_mut() {
+            match connection.read(&mut bytes) {
+                Arrived::End => return self.disconnect(place),
+                Arrived::Nothing => {}
+                Arrived::Bytes(len) => self.take(place, &bytes[..len]),
+            }
+            // The kernel does not announce the rest of a TLS record.
+            if !self.connections[place].as_ref().is_some_and(Connection::has_decrypted) {
+                return;
+            }
         }
     }
 
@@ -273,7 +289,7 @@ impl Server {
     pub(super) fn look_after_connections(&mut self) {
         for place in 0..self.connections.len() {
             let Some(connection) = self.connections[place].as_mut() else { continue };
-            let wants = connection.out.waiting() > 0;
+            let wants = connection.out.wants_write();
             if connection.out.has_failed() {
                 self.disconnect(place);
             } else if wants != connection.is_armed {

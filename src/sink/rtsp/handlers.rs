@@ -72,7 +72,13 @@ impl Server {
     fn set_up(&mut self, client: &Client, request: &Request<'_>) -> Answer {
         let mount = self.mount_at(request)?;
         let (mount, group) = (mount.id, mount.group);
-        let wanted = choose(request.header("Transport").unwrap_or(""), group.is_some());
+        // TLS does not cover UDP.
+        let is_available = |wanted| match wanted {
+            Wanted::Tcp(_) => true,
+            Wanted::Udp(..) => !self.settings.is_secure(),
+            Wanted::Multicast => group.is_some(),
+        };
+        let wanted = choose(request.header("Transport").unwrap_or(""), is_available);
         let wanted = wanted.ok_or(Status::UnsupportedTransport)?;
         let before = match request.session() {
             // The client wants another transport for an existing session.

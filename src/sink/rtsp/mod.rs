@@ -4,6 +4,8 @@
 //! `rtsph://`, or `openRTSP -T`. It sends a GET and a POST, as QuickTime does, and they carry its RTSP connection.
 //! Passwords, limits and timeouts are those of any client. The server answers every other HTTP request with an error.
 //!
+//! With the feature `tls`, a server can serve RTSPS: see `ServerBuilder::tls`.
+//!
 //! [`Server`] is a [`Station`](crate::Station) with one descriptor and without a thread. Each mount sends its packets
 //! without a copy, as [`rtp::Sender`](super::rtp::Sender) does.
 
@@ -20,6 +22,8 @@ mod settings;
 mod transport;
 mod tunnel;
 
+#[cfg(feature = "tls")]
+pub use crate::sink::tls::Identity;
 pub use builder::ServerBuilder;
 #[cfg(fuzzing)]
 pub use message::{parse, Parsed};

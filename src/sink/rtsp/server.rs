@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Packet;
 use crate::log::event;
 use crate::sink::rtp::{DestinationStats, Stream};
+#[cfg(feature = "tls")]
+use crate::sink::tls::Identity;
 use crate::station::{sealed, Received, Station};
 use crate::sys;
 use crate::sys::event_queue::EventQueue;
@@ -55,8 +57,8 @@ pub struct ServerStats {
     pub refused: u64,
     /// RTSP requests that could be parsed.
     pub requests: u64,
-    /// Connections that were closed for a malformed or an incomplete request, or for an HTTP request that opens no
-    /// tunnel.
+    /// Connections that were closed for a malformed or an incomplete request, for a TLS handshake that took too long,
+    /// or for an HTTP request that opens no tunnel.
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
@@ -168,7 +170,7 @@ impl Server {
     ///
     /// # Errors
     /// `InvalidArgument` for a path that cannot be in a URI, and for a group that is not multicast. `Busy` for a path
-    /// that is taken. `Unsupported` if the codec does not have an RTP payload format.
+    /// that is taken. `Unsupported` if the codec does not have an RTP payload format, and for a group with TLS.
     pub fn mount(&mut self, path: &str, codec: Codec, options: MountOptions) -> Result<MountId> {
         let path = path.trim_end_matches('/');
         let is_path = (path.is_empty() || path.starts_with('/'))
@@ -180,6 +182,9 @@ impl Server {
         if let Some(group) = options.group.filter(|g| !g.ip().is_multicast()) {
             return wrong(ErrorKind::InvalidArgument, format!("{group} is not a multicast group"));
         }
+        if self.settings.is_secure() && options.group.is_some() {
+            return wrong(ErrorKind::Unsupported, "multicast would not be encrypted: mount without a group".into());
+        }
         if self.mounts.iter().any(|m| plain(&m.path) == plain(path)) {
             return wrong(ErrorKind::Busy, format!("{path} is taken"));
         }
@@ -188,6 +193,13 @@ impl Server {
         self.next_mount += 1;
         self.mounts.push(Mount::new(id, path.to_owned(), stream, &options));
         Ok(id)
+    }
+
+    /// Gives clients that connect from now on another certificate, for example before the present one expires. Has no
+    /// effect on a server without TLS.
+    #[cfg(feature = "tls")]
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.settings.identity = self.settings.identity.take().map(|_| identity);
     }
 
     /// Removes a stream. Ends the sessions of its clients with RTCP BYE. Does nothing for an unknown id.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::auth::Users;
+#[cfg(feature = "tls")]
+use crate::sink::tls::Identity;
 
 /// The settings of a server.
 #[derive(Clone)]
@@ -15,4 +17,16 @@ pub(super) struct Settings {
     pub(super) session_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) backlog_bytes: usize,
+    #[cfg(feature = "tls")]
+    pub(super) identity: Option<Identity>,
+}
+
+impl Settings {
+    /// Returns `true` if clients connect with TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.identity.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
 }

@@ -11,9 +11,9 @@ pub(super) enum Wanted {
     Multicast,
 }
 
-/// Returns the first transport in the header that is available.
-pub(super) fn choose(header: &str, has_group: bool) -> Option<Wanted> {
-    header.split(',').find_map(|spec| wanted(spec.trim()).filter(|w| has_group || *w != Wanted::Multicast))
+/// Returns the first transport in the header that `is_available`.
+pub(super) fn choose(header: &str, is_available: impl Fn(Wanted) -> bool) -> Option<Wanted> {
+    header.split(',').find_map(|spec| wanted(spec.trim()).filter(|&wanted| is_available(wanted)))
 }
 
 fn wanted(spec: &str) -> Option<Wanted> {
@@ -86,8 +86,8 @@ mod tests {
             ("RTP/AVP;unicast;client_port=1-2;mode=record", None),
             ("", None),
         ] {
-            assert_eq!(choose(header, false), expected, "{header}");
+            assert_eq!(choose(header, |wanted| wanted != Wanted::Multicast), expected, "{header}");
         }
-        assert_eq!(choose("RTP/AVP", true), Some(Wanted::Multicast));
+        assert_eq!(choose("RTP/AVP", |_| true), Some(Wanted::Multicast));
     }
 }

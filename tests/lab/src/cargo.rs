@@ -12,7 +12,8 @@ use crate::exec::run;
 use crate::Res;
 
 /// Features of the library in tests, and in examples alone. Never `v4l`, which needs libclang.
-pub const TEST_FEATURES: &str = "framelease/drm,framelease/log,framelease/mjpeg,framelease/tokio,framelease/unixfd";
+pub const TEST_FEATURES: &str =
+    "framelease/drm,framelease/log,framelease/mjpeg,framelease/tls,framelease/tokio,framelease/unixfd";
 pub const RUN_FEATURES: &str = "framelease/g2d,framelease/drm";
 
 #[derive(Debug, PartialEq)]
