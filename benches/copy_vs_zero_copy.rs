@@ -1,8 +1,10 @@
 //! The same frames to other processes with and without copies: what each byte costs.
 //!
-//! Every way is a process of its own with its consumers as children; user and system time of all of them count.
-//! Each runs twice, short and long: the difference is what a frame costs, without starting up. Frames go as fast as the
-//! slowest consumer takes them, none is lost. `docs/performance.md` says how to read it.
+//! Every way is a process of its own with its consumers as children. User and system time of all of them count, from the
+//! first frame after a few to the last, so that starting up does not. Frames go as fast as the slowest consumer takes
+//! them, none is lost. `docs/performance.md` says how to read it.
+
+mod cpu;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,21 +13,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use cpu::CpuTime;
+use criterion::measurement::Measurement;
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
 use framelease::{Received, Station};
-use nix::sys::resource::{getrusage, UsageWho};
-use nix::sys::time::TimeValLike;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const SIZES: [Size; 3] = [Size::new(640, 360), Size::new(1920, 1080), Size::new(3840, 2160)];
 const CONSUMERS: [usize; 2] = [1, 3];
 const TURNS: usize = 3;
-const SHORT: u64 = 30;
+/// Frames before those that are measured.
+const WARM_UP: u64 = 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: usize = 4096;
 
@@ -60,7 +63,7 @@ impl Way {
         WAYS.into_iter().find(|way| way.name() == name).ok_or_else(|| format!("no way {name}").into())
     }
 
-    /// Frames of the long run. A cheap way needs many, or its start-up would dominate.
+    /// Frames that are measured: many where one costs little.
     fn frames(self) -> u64 {
         match self {
             Self::ZeroCopy | Self::LookMapped => 3000,
@@ -77,8 +80,8 @@ fn pool(size: Size, count: usize) -> Result<Pool> {
     Ok(Pool::new(&Allocator::Memfd, Layout::packed(FourCc::NV12, size)?, count)?)
 }
 
-/// The publisher's process. Prints how many bytes it copied for a frame.
-fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<()> {
+/// The publisher's process. Prints the CPU of a frame in nanoseconds, and how many bytes it copied for it.
+fn produce(way: Way, size: Size, consumers: usize, folder: &Path) -> Result<()> {
     let socket = folder.join(format!("socket-{}", std::process::id()));
     let shared = pool(size, consumers * 2 + 4)?;
     // Filled once, as a device would have filled them.
@@ -104,8 +107,14 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
             return Err("a consumer ended too early".into());
         }
     }
-    let before = cpu_bytes();
-    for sequence in 0..frames {
+    let time = CpuTime::new();
+    time.count(&children);
+    let frames = way.frames();
+    let (mut begun, mut before) = (time.start(), cpu_bytes());
+    for sequence in 0..WARM_UP + frames {
+        if sequence == WARM_UP {
+            (begun, before) = (time.start(), cpu_bytes());
+        }
         let mut frame = shared.try_acquire().ok_or("every shared buffer is leased")?;
         if way.copies_in() {
             let from = source.try_acquire().ok_or("every buffer is leased")?.freeze_full(0, 0);
@@ -115,7 +124,8 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
             return Err("a consumer does not take a frame".into());
         }
     }
-    println!("{}", (cpu_bytes().written - before.written) / frames);
+    let cpu = time.to_f64(&time.end(begun)) / frames as f64;
+    println!("{cpu} {}", (cpu_bytes().written - before.written) / frames);
     if !publisher.pause(TIMEOUT)? {
         return Err("a consumer does not take the end".into());
     }
@@ -166,21 +176,18 @@ fn look(buffer: &DmaBuf) -> Result<()> {
     Ok(())
 }
 
-/// CPU in microseconds of one process with its children, and what it printed.
-fn run(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<(f64, String)> {
-    let cpu = || -> Result<f64> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64)
-    };
-    let before = cpu()?;
-    let numbers = [size.width.to_string(), size.height.to_string(), consumers.to_string(), frames.to_string()];
+/// CPU of a frame in microseconds, of one process with its children, and how many bytes it copied.
+fn run(way: Way, size: Size, consumers: usize, folder: &Path) -> Result<(f64, String)> {
+    let numbers = [size.width, size.height, consumers as u32].map(|number| number.to_string());
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--produce", way.name()]).args(numbers).arg(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
     let out = command.output()?;
     if !out.status.success() {
         return Err(format!("{}: {}", way.name(), out.status).into());
     }
-    Ok((cpu()? - before, String::from_utf8_lossy(&out.stdout).trim().to_string()))
+    let said = String::from_utf8_lossy(&out.stdout);
+    let (cpu_ns, bytes) = said.trim().split_once(' ').ok_or("the publisher printed no figures")?;
+    Ok((cpu_ns.parse::<f64>()? / 1e3, bytes.to_string()))
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -210,10 +217,8 @@ fn compare_in(folder: &Path) -> Result<()> {
                 for i in 0..WAYS.len() {
                     // The order rotates, so that none always runs first.
                     let at = (i + turn) % WAYS.len();
-                    let (short, _) = run(WAYS[at], size, consumers, SHORT, folder)?;
-                    let frames = WAYS[at].frames();
-                    let (long, bytes) = run(WAYS[at], size, consumers, frames, folder)?;
-                    got[at].push((long - short) / (frames - SHORT) as f64);
+                    let (cpu, bytes) = run(WAYS[at], size, consumers, folder)?;
+                    got[at].push(cpu);
                     copied[at] = bytes;
                 }
             }
@@ -244,9 +249,9 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["--produce", way, width, height, consumers, frames, folder] => {
+        ["--produce", way, width, height, consumers, folder] => {
             let size = Size::new(width.parse()?, height.parse()?);
-            produce(Way::of(way)?, size, consumers.parse()?, frames.parse()?, &PathBuf::from(folder))
+            produce(Way::of(way)?, size, consumers.parse()?, &PathBuf::from(folder))
         }
         ["--consume", way, socket] => consume(Way::of(way)?, Path::new(socket)),
         // `cargo test --benches` has no use for it.
