@@ -1,7 +1,7 @@
 //! The same frames to other processes with and without copies: what each byte costs.
 //!
-//! Every way is a process of its own with its consumers as children. User and system time of all of them count, from the
-//! first frame after a few to the last, so that starting up does not. Frames go as fast as the slowest consumer takes
+//! Every way is a process of its own with its consumers as children. User and system time of all of them count, but not
+//! what starting costs: some frames go before those that are measured. Frames go as fast as the slowest consumer takes
 //! them, none is lost. `docs/performance.md` says how to read it.
 
 mod cpu;
@@ -81,7 +81,7 @@ fn pool(size: Size, count: usize) -> Result<Pool> {
 }
 
 /// The publisher's process. Prints the CPU of a frame in nanoseconds, and how many bytes it copied for it.
-fn produce(way: Way, size: Size, consumers: usize, folder: &Path) -> Result<()> {
+fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<()> {
     let socket = folder.join(format!("socket-{}", std::process::id()));
     let shared = pool(size, consumers * 2 + 4)?;
     // Filled once, as a device would have filled them.
@@ -109,7 +109,6 @@ fn produce(way: Way, size: Size, consumers: usize, folder: &Path) -> Result<()> 
     }
     let time = CpuTime::new();
     time.count(&children);
-    let frames = way.frames();
     let (mut begun, mut before) = (time.start(), cpu_bytes());
     for sequence in 0..WARM_UP + frames {
         if sequence == WARM_UP {
@@ -177,8 +176,8 @@ fn look(buffer: &DmaBuf) -> Result<()> {
 }
 
 /// CPU of a frame in microseconds, of one process with its children, and how many bytes it copied.
-fn run(way: Way, size: Size, consumers: usize, folder: &Path) -> Result<(f64, String)> {
-    let numbers = [size.width, size.height, consumers as u32].map(|number| number.to_string());
+fn run(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<(f64, String)> {
+    let numbers = [size.width.into(), size.height.into(), consumers as u64, frames].map(|number| number.to_string());
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--produce", way.name()]).args(numbers).arg(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
     let out = command.output()?;
@@ -195,15 +194,30 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn compare() -> Result<()> {
+/// Gives the work a folder for sockets.
+fn in_folder(work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("framelease-copies-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
-    let done = compare_in(&folder);
+    let done = work(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     done
 }
 
-fn compare_in(folder: &Path) -> Result<()> {
+/// Runs every way for some frames, and checks that it copies what its name says.
+fn check(folder: &Path) -> Result<()> {
+    for way in WAYS {
+        let (cpu, copied) = run(way, SIZES[0], 1, 20, folder)?;
+        let expected = if way.copies_in() { SIZES[0].width * SIZES[0].height * 3 / 2 } else { 0 };
+        if cpu <= 0.0 || copied != expected.to_string() {
+            return Err(format!("{}: {cpu} us a frame, {copied} bytes copied in", way.name()).into());
+        }
+    }
+    Ok(())
+}
+
+/// `is_quick`: one short turn, to see that all works.
+fn compare(folder: &Path, is_quick: bool) -> Result<()> {
+    let (turns, part) = if is_quick { (1, 10) } else { (TURNS, 1) };
     let mut json = String::new();
     println!(
         "| consumers | size | way | CPU of all, us a frame (least to most) | to zero-copy | copied in, bytes a frame |"
@@ -213,11 +227,11 @@ fn compare_in(folder: &Path) -> Result<()> {
         for size in SIZES {
             let mut got = vec![Vec::new(); WAYS.len()];
             let mut copied = vec![String::new(); WAYS.len()];
-            for turn in 0..TURNS {
+            for turn in 0..turns {
                 for i in 0..WAYS.len() {
                     // The order rotates, so that none always runs first.
                     let at = (i + turn) % WAYS.len();
-                    let (cpu, bytes) = run(WAYS[at], size, consumers, folder)?;
+                    let (cpu, bytes) = run(WAYS[at], size, consumers, WAYS[at].frames() / part, folder)?;
                     got[at].push(cpu);
                     copied[at] = bytes;
                 }
@@ -249,13 +263,13 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["--produce", way, width, height, consumers, folder] => {
+        ["--produce", way, width, height, consumers, frames, folder] => {
             let size = Size::new(width.parse()?, height.parse()?);
-            produce(Way::of(way)?, size, consumers.parse()?, &PathBuf::from(folder))
+            produce(Way::of(way)?, size, consumers.parse()?, frames.parse()?, &PathBuf::from(folder))
         }
         ["--consume", way, socket] => consume(Way::of(way)?, Path::new(socket)),
-        // `cargo test --benches` has no use for it.
-        _ if words.contains(&"--bench") => compare(),
-        _ => Ok(()),
+        _ if words.contains(&"--bench") => in_folder(|folder| compare(folder, words.contains(&"--quick"))),
+        // `cargo test --benches`
+        _ => in_folder(check),
     }
 }

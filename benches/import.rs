@@ -14,6 +14,8 @@ use framelease::format::Size;
 
 const SIZES: [Size; 2] = [Size::new(640, 360), Size::new(1920, 1080)];
 const PAGE: usize = 4096;
+/// Descriptors that are open at a time: criterion's own batches can be more than a process may open.
+const BATCH: BatchSize = BatchSize::NumIterations(256);
 
 fn look(buffer: &DmaBuf) {
     let read = buffer.read(DEFAULT_WAIT).expect("readable memory");
@@ -39,16 +41,16 @@ fn import(c: &mut Criterion) {
             cache.entry(new.id()).or_insert(new).clone()
         };
         group.bench_function(BenchmarkId::new("import again", size), |b| {
-            b.iter_batched(arrive, again, BatchSize::SmallInput);
+            b.iter_batched(arrive, again, BATCH);
         });
         group.bench_function(BenchmarkId::new("found by identity", size), |b| {
-            b.iter_batched(arrive, &mut known, BatchSize::SmallInput);
+            b.iter_batched(arrive, &mut known, BATCH);
         });
         group.bench_function(BenchmarkId::new("import again, map", size), |b| {
-            b.iter_batched(arrive, |fd| look(&again(fd)), BatchSize::SmallInput);
+            b.iter_batched(arrive, |fd| look(&again(fd)), BATCH);
         });
         group.bench_function(BenchmarkId::new("found by identity, map", size), |b| {
-            b.iter_batched(arrive, |fd| look(&known(fd)), BatchSize::SmallInput);
+            b.iter_batched(arrive, |fd| look(&known(fd)), BATCH);
         });
         // What framelease's own protocol needs: the slot's number.
         let slots = [buffer.clone()];

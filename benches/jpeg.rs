@@ -129,14 +129,20 @@ impl Drop for Rounds {
 }
 
 fn main() -> std::io::Result<()> {
-    println!("CPU time of one {SIZE} picture in us, one thread, median of {TURNS} turns that alternate:");
+    // `cargo test --benches`, and a short run.
+    let is_short = std::env::args().all(|a| a != "--bench") || std::env::args().any(|a| a == "--quick");
+    let turns = if is_short { 1 } else { TURNS };
+    println!("CPU time of one {SIZE} picture in us, one thread, median of {turns} turns that alternate:");
     println!("{:24} {:>10} {:>10} {:>8} {:>8} {:>9}", "", "framelease", "frames/s", "copy", "ffmpeg", "GStreamer");
     for (name, format, noise) in [
         ("4:2:0", "yuvj420p", 0),
         ("4:2:2", "yuvj422p", 0),
         ("4:2:0 with noise", "yuvj420p", 12),
         ("4:2:2 with noise", "yuvj422p", 12),
-    ] {
+    ]
+    .into_iter()
+    .take(if is_short { 1 } else { 4 })
+    {
         let Some(stream) = stream(format, noise) else {
             println!("{name:24} not here: ffmpeg makes the pictures");
             continue;
@@ -148,7 +154,7 @@ fn main() -> std::io::Result<()> {
         let frame = decoded(&mut decoder, &packets[0]);
         let mut to = Vec::new();
         let mut times = [(); 4].map(|()| Vec::new());
-        for _ in 0..TURNS {
+        for _ in 0..turns {
             times[0].push(ours(&mut decoder, &packets));
             times[1].push(copy(&frame, &mut to));
             times[2].extend(ffmpeg(&file.0));

@@ -95,9 +95,13 @@ impl Scene {
         let published = self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("a frame of the pool");
         assert!(published.is_taken(), "a subscriber does not take it");
         for subscriber in &mut self.subscribers {
-            match subscriber.recv(TIMEOUT) {
-                Ok(Received::Item(SubscriberEvent::Frame(_))) => {}
-                other => panic!("{other:?} instead of a frame"),
+            loop {
+                match subscriber.recv(TIMEOUT) {
+                    Ok(Received::Item(SubscriberEvent::Frame(_))) => break,
+                    // The buffers, before the first frame.
+                    Ok(Received::Item(SubscriberEvent::Format(_))) => {}
+                    other => panic!("{other:?} instead of a frame"),
+                }
             }
         }
     }
