@@ -167,13 +167,15 @@ pub struct Costs {
     pub rows: Vec<Row>,
 }
 
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 10] = [
     "process_cpu_us",
     "machine_cpu_us",
     "system_calls",
     "copied_bytes",
     "page_faults",
     "context_switches",
+    "latency_us_p50",
+    "latency_us_p99",
     "ddr_read_cycles",
     "ddr_write_cycles",
 ];

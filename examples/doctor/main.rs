@@ -8,6 +8,7 @@ mod offers;
 mod picture;
 
 mod advice;
+mod ages;
 mod child;
 mod costs;
 mod findings;

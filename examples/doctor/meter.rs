@@ -16,6 +16,8 @@ use super::findings::Counts;
 
 /// Its place in [`Counts`].
 pub const SYSTEM_CALLS: usize = 2;
+/// The places of the latency.
+pub const LATENCY: std::ops::Range<usize> = 6..8;
 
 /// The memory controller's counters of i.MX8.
 const DDR: &str = "imx8_ddr0/read-cycles/,imx8_ddr0/write-cycles/";
@@ -48,7 +50,10 @@ impl Meter {
         let [read, write] = self.bus.map_or(Ok([0.0; 2]), Bus::cycles_per_ns)?;
         let [cpu, machine, calls, copied] = std::array::from_fn(|i| work[i] - work_before[i]);
         let [faults, switches] = std::array::from_fn(|i| events[i] - events_before[i]);
-        Ok([cpu, machine, calls, copied, faults, switches, read * ns, write * ns].map(|count| count / frames as f64))
+        // The path adds the latency.
+        let unknown = f64::NAN;
+        let all = [cpu, machine, calls, copied, faults, switches, unknown, unknown, read * ns, write * ns];
+        Ok(all.map(|count| count / frames as f64))
     }
 
     /// CPU of the processes and of the machine in us, system calls of the library in this process, bytes copied.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent, Fit, FrameSource};
-use framelease::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
+use framelease::codec::{negotiate, source_layout, Encoder, EncoderEvent, Params, SourceMemory};
 use framelease::convert::{candidates, Converter, ConverterEvent, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::drm::{LayerRequirements, Scanout};
@@ -18,11 +18,12 @@ use framelease::frame::{BufferSet, Frame, Pool};
 use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::v4l2::{Device, Direction};
-use framelease::{Received, Station, Submit, Submitted};
+use framelease::{wait, Received, Station, Submit, Submitted};
 
+use super::ages::Ages;
 use super::common::Result;
 use super::findings::Counts;
-use super::meter::{Meter, SYSTEM_CALLS};
+use super::meter::{Meter, LATENCY, SYSTEM_CALLS};
 use super::options::Options;
 
 pub const SUBSCRIBER: &str = "--subscriber";
@@ -33,6 +34,8 @@ const WAIT: Duration = Duration::from_secs(10);
 const BUFFERS: usize = 12;
 /// Frames until all is mapped, attached and warm.
 const WARM: u64 = 20;
+/// The most frames whose age is looked at, after those that are counted.
+const AGED: u64 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -163,12 +166,64 @@ fn each(
         if at == WARM {
             meter.begin()?;
         }
-        match camera.recv(WAIT)? {
-            Received::Item(CameraEvent::Frame(frame)) => take(frame)?,
-            other => return Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
-        }
+        take(next(camera)?)?;
     }
     meter.end(o.frames)
+}
+
+fn next(camera: &mut Camera) -> Result<Frame> {
+    match camera.recv(WAIT)? {
+        Received::Item(CameraEvent::Frame(frame)) => Ok(frame),
+        other => Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
+    }
+}
+
+/// Adds the age of frames when `arrive` returns.
+fn age(
+    counts: &mut Counts,
+    o: &Options,
+    camera: &mut Camera,
+    mut arrive: impl FnMut(Frame) -> Result<()>,
+) -> Result<()> {
+    let mut ages = Ages::default();
+    for _ in 0..o.frames.min(AGED) {
+        let frame = next(camera)?;
+        let (time, flags) = (frame.meta().timestamp_ns, frame.meta().flags);
+        arrive(frame)?;
+        ages.note(time, flags);
+    }
+    counts[LATENCY].copy_from_slice(&ages.figures());
+    Ok(())
+}
+
+/// Adds the age of frames when the encoder has their packets, which may be several frames later. `prepare` makes the
+/// encoder's frame of a camera's.
+fn age_of_packets(
+    counts: &mut Counts,
+    o: &Options,
+    camera: &mut Camera,
+    encoder: &mut Encoder,
+    mut prepare: impl FnMut(Frame) -> Result<Frame>,
+) -> Result<()> {
+    while encoder.try_recv()?.item().is_some() {}
+    let (mut ages, mut packets, mut frames) = (Ages::default(), 0, 0);
+    while packets < o.frames.min(AGED) {
+        if frames > 2 * AGED || !wait(&[&*camera, &*encoder], WAIT)? {
+            return Err("the encoder gives no packets".into());
+        }
+        while let Received::Item(event) = encoder.try_recv()? {
+            if let EncoderEvent::Packet(packet) = event {
+                ages.note(packet.meta().timestamp_ns, packet.meta().flags);
+                packets += 1;
+            }
+        }
+        if let Received::Item(CameraEvent::Frame(frame)) = camera.try_recv()? {
+            let _ = encoder.try_submit(prepare(frame)?)?;
+            frames += 1;
+        }
+    }
+    counts[LATENCY].copy_from_slice(&ages.figures());
+    Ok(())
 }
 
 fn device(o: &Options) -> Result<Device> {
@@ -193,7 +248,9 @@ fn pool(layout: Layout) -> Result<Pool> {
 
 fn capture(o: &Options) -> Result<Done> {
     let mut camera = camera(o)?;
-    Ok((each(o, &mut camera, &[], |_| Ok(()))?, camera, String::new()))
+    let mut counts = each(o, &mut camera, &[], |_| Ok(()))?;
+    age(&mut counts, o, &mut camera, |_| Ok(()))?;
+    Ok((counts, camera, String::new()))
 }
 
 fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
@@ -225,23 +282,34 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
     let publish = |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?);
     let mut counts = each(o, &mut camera, &children, publish)?;
     publisher.pause(WAIT)?;
+    let latencies = &mut Vec::new();
     for child in children {
         let out = child.wait_with_output()?;
-        let calls: f64 = String::from_utf8_lossy(&out.stdout).trim().parse().map_err(|_| "a subscriber failed")?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let words: Vec<f64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let [calls, half, most] = words[..] else { return Err("a subscriber failed".into()) };
         counts[SYSTEM_CALLS] += calls;
+        latencies.push([half, most]);
     }
+    // Of the subscriber that waited longest.
+    let longest = |i: usize| latencies.iter().map(|l| l[i]).fold(f64::NAN, f64::max);
+    counts[LATENCY].copy_from_slice(&[longest(0), longest(1)]);
     Ok((counts, camera, String::new()))
 }
 
-/// Takes frames and gives them back until the stream ends; prints its system calls for a frame.
+/// Takes frames and gives them back until the stream ends; prints its system calls for a frame, and how old frames were
+/// when they came.
 pub fn subscribe(socket: &FilePath) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
-    let (mut frames, mut first) = (0u32, None);
+    let (mut frames, mut first, mut ages) = (0u32, None, Ages::default());
     loop {
         match subscriber.recv(WAIT)? {
-            Received::Item(SubscriberEvent::Frame(_)) => {
+            Received::Item(SubscriberEvent::Frame(frame)) => {
                 frames += 1;
                 first.get_or_insert_with(syscalls);
+                if u64::from(frames) > WARM {
+                    ages.note(frame.meta().timestamp_ns, frame.meta().flags);
+                }
             }
             Received::Item(SubscriberEvent::Paused) | Received::Ended => break,
             Received::Item(_) => {}
@@ -249,7 +317,8 @@ pub fn subscribe(socket: &FilePath) -> Result<()> {
         }
     }
     let first = first.filter(|_| frames > 1).ok_or("no frames came")?;
-    Ok(writeln!(std::io::stdout(), "{}", (syscalls() - first) as f64 / f64::from(frames - 1))?)
+    let (calls, [half, most]) = ((syscalls() - first) as f64 / f64::from(frames - 1), ages.figures());
+    Ok(writeln!(std::io::stdout(), "{calls} {half} {most}")?)
 }
 
 fn params(o: &Options, size: Size) -> Params {
@@ -289,7 +358,8 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let hand = Hand::new(memory, || pool(agreement.source))?;
     let params = params.resized(agreement.size);
     let mut encoder = Encoder::builder(params).device(coder).open(hand.buffers(camera.buffers()?))?;
-    let counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
+    let mut counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
+    age_of_packets(&mut counts, o, &mut camera, &mut encoder, |frame| hand.on(frame))?;
     Ok((counts, camera, format!(" {}", encoder.device().info().driver)))
 }
 
@@ -316,14 +386,18 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let memory_of = |slot| buffers.memory(slot).to_vec();
     let layout = *camera.layout()?;
     let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
-    let counts = each(o, &mut camera, &[], |frame| {
+    let show = |screen: &mut Scanout, frame| -> Result<()> {
         if shows {
             let _ = screen.present_frame(layer, hand.on(frame)?, WAIT)?;
         }
         Ok(())
+    };
+    let mut counts = each(o, &mut camera, &[], |frame| show(&mut screen, frame))?;
+    age(&mut counts, o, &mut camera, |frame| {
+        show(&mut screen, frame)?;
+        // Waits for the flip.
+        Ok(screen.present(WAIT).map(drop)?)
     })?;
-    // Waits for the last flip.
-    let _ = screen.present(WAIT)?;
     Ok((counts, camera, format!(" {}", screen.device().info().driver)))
 }
 
@@ -339,16 +413,18 @@ fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
     let (before, drawn) = (Hand::new(memory, || pool(layout))?, pool(wanted)?);
     let behind = Hand::new(memory, || pool(wanted))?;
     let mut encoder = Encoder::builder(params).device(coder).open(behind.buffers(drawn.buffers()))?;
-    let counts = each(o, &mut camera, &[], |frame| {
+    let mut convert = |frame| -> Result<Frame> {
         let target = drawn.try_acquire().ok_or("every target is leased")?;
         if !converter.try_submit(&plan, &[before.on(frame)?], target)?.is_taken() {
             return Err("the converter has no room".into());
         }
         match converter.recv(WAIT)? {
-            Received::Item(ConverterEvent::Frame(frame)) => feed(&mut encoder, behind.on(frame)?),
+            Received::Item(ConverterEvent::Frame(frame)) => behind.on(frame),
             other => Err(format!("{other:?} instead of a converted frame").into()),
         }
-    })?;
+    };
+    let mut counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, convert(frame)?))?;
+    age_of_packets(&mut counts, o, &mut camera, &mut encoder, convert)?;
     let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
     Ok((counts, camera, devices))
 }

@@ -177,14 +177,15 @@ fn answers(out: &mut String, answers: &[Answer]) {
 
 fn costs(out: &mut String, costs: &Costs) {
     *out += "| path | memory | CPU of its processes | of the machine | both without capture | copy to dmabuf | system calls | \
-             page faults | context switches | bytes copied | lost |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+             page faults | context switches | bytes copied | latency, us: p50, p99 | lost |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|\n";
     for row in &costs.rows {
         let (path, memory) = (row.path, row.memory);
         if let Some(why) = &row.failed {
-            let _ = writeln!(out, "| {path} | {memory} | NOT RUN: {} | | | | | | | | |", cell(&why.text));
+            let _ = writeln!(out, "| {path} | {memory} | NOT RUN: {} | | | | | | | | | |", cell(&why.text));
             continue;
         }
-        let [cpu, machine, calls, copied, faults, switches, ..] = row.counts;
+        let [cpu, machine, calls, copied, faults, switches, half, most, ..] = row.counts;
         let pair = |of: &dyn Fn(usize) -> Option<f64>, digits: usize| match (of(0), of(1)) {
             (Some(a), Some(b)) => format!("{a:.digits$}, {b:.digits$}"),
             _ => String::new(),
@@ -195,7 +196,8 @@ fn costs(out: &mut String, costs: &Costs) {
         let _ = writeln!(
             out,
             "| {path} | {memory} | {cpu:.0} | {machine:.0} | {beyond} | {ratios} | {calls:.2} | {faults:.2} | \
-             {switches:.2} | {copied:.0} | {} |",
+             {switches:.2} | {copied:.0} | {} | {} |",
+            if half.is_nan() { "not known".into() } else { format!("{half:.0}, {most:.0}") },
             row.lost
         );
     }

@@ -1,7 +1,9 @@
-//! The CPU time of each stage, by the thread's clock.
+//! The CPU time of each stage, by the thread's clock, and how old frames are when they leave it.
 
 use std::time::Duration;
 
+use framelease::frame::FrameFlags;
+use framelease::stats::Histogram;
 use nix::time::{clock_gettime, ClockId};
 
 #[derive(Clone, Copy)]
@@ -15,12 +17,18 @@ pub enum Stage {
 }
 
 #[derive(Default)]
-pub struct Meter([Duration; 6]);
+pub struct Meter {
+    cpu: [Duration; 6],
+    age: [Histogram; 6],
+}
 
 /// The CPU time of this thread.
 pub fn thread_cpu_time() -> Duration {
-    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    now.map_or(Duration::ZERO, |t| Duration::new(t.tv_sec() as u64, t.tv_nsec() as u32))
+    time(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn time(clock: ClockId) -> Duration {
+    clock_gettime(clock).map_or(Duration::ZERO, |t| Duration::new(t.tv_sec() as u64, t.tv_nsec() as u32))
 }
 
 impl Meter {
@@ -34,10 +42,24 @@ impl Meter {
 
     /// Adds the work since `before`.
     pub fn add(&mut self, stage: Stage, before: Duration) {
-        self.0[stage as usize] += thread_cpu_time().saturating_sub(before);
+        self.cpu[stage as usize] += thread_cpu_time().saturating_sub(before);
     }
 
     pub fn of(&self, stage: Stage) -> Duration {
-        self.0[stage as usize]
+        self.cpu[stage as usize]
+    }
+
+    /// Notes that a stage is done with a frame or packet that the camera took at this time.
+    pub fn leaves(&mut self, stage: Stage, timestamp_ns: u64, flags: FrameFlags) {
+        if flags.contains(FrameFlags::MONOTONIC) {
+            let now = time(ClockId::CLOCK_MONOTONIC).as_nanos() as u64;
+            self.age[stage as usize].record_ns(now.saturating_sub(timestamp_ns));
+        }
+    }
+
+    /// The age in microseconds that half and 99 of 100 were below, if the camera's time is known.
+    pub fn age(&self, stage: Stage) -> Option<(u64, u64)> {
+        let ages = &self.age[stage as usize];
+        (ages.count() > 0).then(|| (ages.quantile_ns(0.5) / 1000, ages.quantile_ns(0.99) / 1000))
     }
 }

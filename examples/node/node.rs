@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use framelease::codec::EncoderEvent;
-use framelease::frame::FrameFlags;
 use framelease::negotiate::{EncoderChain, Negotiated};
 use framelease::share::Publisher;
-use framelease::stats::{cpu_bytes, process_cpu_time, Histogram};
+use framelease::stats::{cpu_bytes, process_cpu_time};
 use framelease::{Error, ErrorKind, Received, Station, Submit};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -37,7 +36,6 @@ pub struct Node {
     control: Option<Control>,
     web: Option<Web>,
     meter: Meter,
-    latency: Histogram,
     start: Instant,
     touched: (u64, u64),
     frames: u64,
@@ -80,7 +78,6 @@ impl Node {
             control,
             web,
             meter: Meter::default(),
-            latency: Histogram::default(),
             start: now,
             touched: (touched.read, touched.written),
             frames: 0,
@@ -154,8 +151,11 @@ impl Node {
             self.alive.0 = Instant::now();
             self.frames += 1;
             self.lost += u64::from(frame.meta().lost);
+            let (time, flags) = (frame.meta().timestamp_ns, frame.meta().flags);
+            self.meter.leaves(Stage::Camera, time, flags);
             if let Some(publisher) = &mut self.publisher {
                 let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
+                self.meter.leaves(Stage::Share, time, flags);
                 self.unshared += u64::from(!offer.is_taken());
             }
             // What does not fit, the peers have; the encoder is not waited for.
@@ -176,9 +176,7 @@ impl Node {
                 Received::Ended => return Ok(false),
             };
             self.alive.1 = Instant::now();
-            if packet.meta().flags.contains(FrameFlags::MONOTONIC) {
-                self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
-            }
+            self.meter.leaves(Stage::Encoder, packet.meta().timestamp_ns, packet.meta().flags);
             self.sinks.push(&packet, &mut self.meter)?;
             if let Some(web) = self.web.as_mut().filter(|web| web.is_watched()) {
                 self.meter.charge(Stage::Web, || web.push(&packet));
@@ -244,14 +242,14 @@ impl Node {
     fn status_for(&self, viewers: &[Viewer]) -> Status {
         let mut rows = Vec::new();
         let stats = self.encoder.encoder().stats();
-        let (meter, latency) = (&self.meter, |q| self.latency.quantile_ns(q) / 1000);
+        let meter = &self.meter;
         let touched = cpu_bytes();
         let bytes = (touched.read - self.touched.0) + (touched.written - self.touched.1);
-        let camera = Row::new("camera", "", self.frames, self.lost).cpu(meter.of(Stage::Camera)).touched(bytes);
-        rows.push(camera);
+        let camera = Row::new("camera", "", self.frames, self.lost).touched(bytes);
+        rows.push(camera.cpu(meter.of(Stage::Camera)).latency(meter.age(Stage::Camera)));
         if let Some(publisher) = &self.publisher {
             let row = Row::new("share", "", publisher.stats().published, self.unshared);
-            rows.push(row.cpu(meter.of(Stage::Share)));
+            rows.push(row.cpu(meter.of(Stage::Share)).latency(meter.age(Stage::Share)));
             for peer in publisher.subscribers() {
                 rows.push(Row::new("peer", &format!("pid {}", peer.peer.pid), peer.sent, peer.dropped));
             }
@@ -261,21 +259,23 @@ impl Node {
             rows.push(Row::new("convert", name, stats.frames, std::mem::take(&mut skipped)));
         }
         let row = Row::new("encoder", "", stats.packets, skipped + stats.refused + stats.errors);
-        rows.push(row.bytes(stats.bytes).cpu(meter.of(Stage::Encoder)).latency(latency(0.5), latency(0.99)));
+        rows.push(row.bytes(stats.bytes).cpu(meter.of(Stage::Encoder)).latency(meter.age(Stage::Encoder)));
         for recording in &self.sinks.recordings {
             let path = recording.path.display().to_string();
             let row = Row::new("record", &path, recording.packets(), recording.dropped());
             rows.push(row.bytes(recording.bytes()).cpu(recording.cpu()));
         }
         if !self.sinks.destinations.is_empty() {
-            rows.push(Row::new("rtp", "", stats.packets, 0).cpu(meter.of(Stage::Rtp)));
+            let row = Row::new("rtp", "", stats.packets, 0);
+            rows.push(row.cpu(meter.of(Stage::Rtp)).latency(meter.age(Stage::Rtp)));
         }
         for (to, id) in &self.sinks.destinations {
             let sent = self.sinks.rtp.stats(*id).unwrap_or_default();
             rows.push(Row::new("to", &to.to_string(), sent.frames, sent.dropped).bytes(sent.octets));
         }
         if !self.sinks.rtsp.is_empty() {
-            rows.push(Row::new("rtsp", "", stats.packets, 0).cpu(meter.of(Stage::Rtsp)));
+            let row = Row::new("rtsp", "", stats.packets, 0);
+            rows.push(row.cpu(meter.of(Stage::Rtsp)).latency(meter.age(Stage::Rtsp)));
         }
         for client in self.sinks.rtsp.iter().flat_map(|rtsp| rtsp.server.clients()) {
             let to = format!("{} by {}", client.peer, client.transport);
@@ -327,10 +327,4 @@ impl Node {
         }
         self.sinks.flush(&mut self.meter)
     }
-}
-
-/// `CLOCK_MONOTONIC`, which frames are stamped with.
-fn now_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
 }

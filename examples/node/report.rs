@@ -13,7 +13,7 @@ pub struct Row {
     dropped: u64,
     bytes: Option<u64>,
     cpu: Option<Duration>,
-    /// In microseconds, half and 99 of 100 are below it.
+    /// The time since the camera took the picture, in microseconds: half and 99 of 100 are below it.
     latency: Option<(u64, u64)>,
     /// Pixel bytes that the CPU read or wrote.
     touched: Option<u64>,
@@ -32,8 +32,8 @@ impl Row {
         Self { cpu: Some(cpu), ..self }
     }
 
-    pub fn latency(self, p50_us: u64, p99_us: u64) -> Self {
-        Self { latency: Some((p50_us, p99_us)), ..self }
+    pub fn latency(self, latency: Option<(u64, u64)>) -> Self {
+        Self { latency, ..self }
     }
 
     pub fn touched(self, bytes: u64) -> Self {

@@ -109,11 +109,14 @@ impl Sinks {
 
     pub fn push(&mut self, packet: &Packet, meter: &mut Meter) -> common::Result<()> {
         self.fanout.push(packet);
+        let (time, flags) = (packet.meta().timestamp_ns, packet.meta().flags);
         if !self.destinations.is_empty() {
             let _ = meter.charge(Stage::Rtp, || self.rtp.try_submit(packet.clone()).map_err(Error::from))?;
+            meter.leaves(Stage::Rtp, time, flags);
         }
         for rtsp in &mut self.rtsp {
             meter.charge(Stage::Rtsp, || rtsp.server.submit(rtsp.live, packet))?;
+            meter.leaves(Stage::Rtsp, time, flags);
         }
         if packet.is_key() {
             self.describe()?;

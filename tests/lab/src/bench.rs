@@ -15,6 +15,9 @@ use crate::run::{environment, report, EXAMPLES};
 use crate::{modules, prerequisites, say, Res};
 
 const EXAMPLE: &str = "framelease-doctor";
+/// vivid's timestamps are those of the end of a frame, which it delivers before that time. Here they are of its start.
+const START: &str =
+    "for node in /dev/video*; do v4l2-ctl -d $node -c timestamp_source=1 2>/dev/null; done; exec \"$@\"";
 const LIMIT: Duration = Duration::from_secs(3600);
 
 pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
@@ -26,8 +29,8 @@ pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
     machine.pace = Pace::Instructions;
     let place = format!("{EXAMPLES}/{EXAMPLE}");
     let name = format!("bench-{}.json", wish.arch);
-    let mut command: Vec<String> = ["--part", "paths", "--json"].map(String::from).into();
-    command.insert(0, place.clone());
+    let mut command: Vec<String> =
+        ["sh", "-c", START, "sh", &place, "--part", "paths", "--json"].map(String::from).into();
     command.push(format!("/out/{name}"));
     command.extend(["--frames".into(), wish.frames.to_string(), "--turns".into(), wish.turns.to_string()]);
     let job = Job {
