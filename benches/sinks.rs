@@ -453,7 +453,8 @@ fn report(row: &Row, figures: &[Figure], json: &mut String) {
     println!();
 }
 
-fn compare(rows: &[Row]) -> Result<()> {
+/// `is_whole`: the figures are kept.
+fn compare(rows: &[Row], is_whole: bool) -> Result<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sinks");
     std::fs::create_dir_all(&folder)?;
     let there = |program: &str, args: &[&str]| {
@@ -483,9 +484,11 @@ fn compare(rows: &[Row]) -> Result<()> {
         }
         report(row, &measure(row, &folder, &contenders)?, &mut json);
     }
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sinks.json");
-    std::fs::write(&path, format!("[{json}\n]\n"))?;
-    println!("{}", path.display());
+    if is_whole {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sinks.json");
+        std::fs::write(&path, format!("[{json}\n]\n"))?;
+        println!("{}", path.display());
+    }
     Ok(())
 }
 
@@ -493,8 +496,8 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("--child") => child(&args[1..]),
-        _ if args.iter().any(|a| a == "--bench") && !args.iter().any(|a| a == "--quick") => compare(&ROWS),
+        _ if args.iter().any(|a| a == "--bench") && !args.iter().any(|a| a == "--quick") => compare(&ROWS, true),
         // Also `cargo test --benches`.
-        _ => compare(&QUICK),
+        _ => compare(&QUICK, false),
     }
 }

@@ -30,9 +30,9 @@ use options::{Options, Part};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, socket] = &words[..] {
+    if let [flag, socket, first_frames] = &words[..] {
         if flag == paths::SUBSCRIBER {
-            return child::exit(paths::subscribe(socket.as_ref()));
+            return child::exit(paths::subscribe(socket.as_ref(), first_frames.parse().unwrap_or(0)));
         }
     }
     let o = match options::parse() {

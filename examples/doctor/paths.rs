@@ -36,6 +36,8 @@ const BUFFERS: usize = 12;
 const WARM: u64 = 20;
 /// The most frames whose age is looked at, after those that are counted.
 const AGED: u64 = 100;
+/// Frames before these: some have waited while the counts were read.
+const SETTLE: u64 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -139,7 +141,7 @@ impl Hand {
 
 /// One run. Prints counts, lost frames, devices.
 pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
-    let (counts, camera, devices) = match path {
+    let (Counted { counts, lost }, driver, devices) = match path {
         Path::Capture => capture(o)?,
         Path::Share(consumers) => share(o, consumers, memory)?,
         Path::Encode => encode(o, memory)?,
@@ -148,19 +150,29 @@ pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
         Path::ConvertEncode => convert_encode(o, memory)?,
     };
     counts.iter().for_each(|count| print!("{count} "));
-    println!("{} {}{devices}", camera.stats().lost, camera.device().info().driver);
+    println!("{lost} {driver}{devices}");
     Ok(())
 }
 
-/// The counts, the camera at the end, the other devices' names.
-type Done = (Counts, Camera, String);
+struct Counted {
+    counts: Counts,
+    /// Frames that the camera lost meanwhile.
+    lost: u64,
+}
+
+/// The driver of the camera, and those of the other devices.
+type Done = (Counted, String, String);
+
+fn driver(camera: &Camera) -> String {
+    camera.device().info().driver.clone()
+}
 
 fn each(
     o: &Options,
     camera: &mut Camera,
     children: &[Child],
     mut take: impl FnMut(Frame) -> Result<()>,
-) -> Result<Counts> {
+) -> Result<Counted> {
     let mut meter = Meter::new(children, o.bus)?;
     for at in 0..WARM + o.frames {
         if at == WARM {
@@ -168,7 +180,7 @@ fn each(
         }
         take(next(camera)?)?;
     }
-    meter.end(o.frames)
+    Ok(Counted { counts: meter.end(o.frames)?, lost: camera.stats().lost })
 }
 
 fn next(camera: &mut Camera) -> Result<Frame> {
@@ -180,49 +192,49 @@ fn next(camera: &mut Camera) -> Result<Frame> {
 
 /// Adds the age of frames when `arrive` returns.
 fn age(
-    counts: &mut Counts,
+    counted: &mut Counted,
     o: &Options,
     camera: &mut Camera,
     mut arrive: impl FnMut(Frame) -> Result<()>,
 ) -> Result<()> {
     let mut ages = Ages::default();
-    for _ in 0..o.frames.min(AGED) {
+    for at in 0..SETTLE + o.frames.min(AGED) {
         let frame = next(camera)?;
         let (time, flags) = (frame.meta().timestamp_ns, frame.meta().flags);
         arrive(frame)?;
-        ages.note(time, flags);
+        if at >= SETTLE {
+            ages.note(time, flags);
+        }
     }
-    counts[LATENCY].copy_from_slice(&ages.figures());
+    counted.counts[LATENCY].copy_from_slice(&ages.figures());
     Ok(())
 }
 
-/// Adds the age of frames when the encoder has their packets, which may be several frames later. `prepare` makes the
-/// encoder's frame of a camera's.
+/// Adds the age of frames when the encoder has their packets, which may be several frames later. Looks at them for at
+/// most ten seconds. `prepare` makes the encoder's frame of a camera's.
 fn age_of_packets(
-    counts: &mut Counts,
+    counted: &mut Counted,
     o: &Options,
     camera: &mut Camera,
     encoder: &mut Encoder,
     mut prepare: impl FnMut(Frame) -> Result<Frame>,
 ) -> Result<()> {
-    while encoder.try_recv()?.item().is_some() {}
-    let (mut ages, mut packets, mut frames) = (Ages::default(), 0, 0);
-    while packets < o.frames.min(AGED) {
-        if frames > 2 * AGED || !wait(&[&*camera, &*encoder], WAIT)? {
-            return Err("the encoder gives no packets".into());
-        }
+    let (mut ages, mut packets, start) = (Ages::default(), 0, Instant::now());
+    while packets < SETTLE + o.frames.min(AGED) && start.elapsed() < WAIT {
+        wait(&[&*camera, &*encoder], WAIT)?;
         while let Received::Item(event) = encoder.try_recv()? {
             if let EncoderEvent::Packet(packet) = event {
-                ages.note(packet.meta().timestamp_ns, packet.meta().flags);
                 packets += 1;
+                if packets > SETTLE {
+                    ages.note(packet.meta().timestamp_ns, packet.meta().flags);
+                }
             }
         }
         if let Received::Item(CameraEvent::Frame(frame)) = camera.try_recv()? {
             let _ = encoder.try_submit(prepare(frame)?)?;
-            frames += 1;
         }
     }
-    counts[LATENCY].copy_from_slice(&ages.figures());
+    counted.counts[LATENCY].copy_from_slice(&ages.figures());
     Ok(())
 }
 
@@ -248,9 +260,9 @@ fn pool(layout: Layout) -> Result<Pool> {
 
 fn capture(o: &Options) -> Result<Done> {
     let mut camera = camera(o)?;
-    let mut counts = each(o, &mut camera, &[], |_| Ok(()))?;
-    age(&mut counts, o, &mut camera, |_| Ok(()))?;
-    Ok((counts, camera, String::new()))
+    let mut counted = each(o, &mut camera, &[], |_| Ok(()))?;
+    age(&mut counted, o, &mut camera, |_| Ok(()))?;
+    Ok((counted, driver(&camera), String::new()))
 }
 
 fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
@@ -270,7 +282,13 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
     publisher.announce(hand.buffers(camera.buffers()?))?;
     let start = || {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(SUBSCRIBER).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+        command
+            .arg(SUBSCRIBER)
+            .arg(&socket)
+            .arg((WARM + o.frames + SETTLE).to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
     };
     let mut children = (0..consumers).map(|_| start()).collect::<std::io::Result<Vec<Child>>>()?;
     while publisher.active() < consumers {
@@ -279,8 +297,11 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
             return Err("a subscriber ended too early".into());
         }
     }
-    let publish = |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?);
-    let mut counts = each(o, &mut camera, &children, publish)?;
+    let mut publish = |frame| -> Result<()> { Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?) };
+    let mut counted = each(o, &mut camera, &children, &mut publish)?;
+    for _ in 0..SETTLE + o.frames.min(AGED) {
+        publish(next(&mut camera)?)?;
+    }
     publisher.pause(WAIT)?;
     let latencies = &mut Vec::new();
     for child in children {
@@ -288,18 +309,18 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
         let text = String::from_utf8_lossy(&out.stdout);
         let words: Vec<f64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
         let [calls, half, most] = words[..] else { return Err("a subscriber failed".into()) };
-        counts[SYSTEM_CALLS] += calls;
+        counted.counts[SYSTEM_CALLS] += calls;
         latencies.push([half, most]);
     }
     // Of the subscriber that waited longest.
     let longest = |i: usize| latencies.iter().map(|l| l[i]).fold(f64::NAN, f64::max);
-    counts[LATENCY].copy_from_slice(&[longest(0), longest(1)]);
-    Ok((counts, camera, String::new()))
+    counted.counts[LATENCY].copy_from_slice(&[longest(0), longest(1)]);
+    Ok((counted, driver(&camera), String::new()))
 }
 
-/// Takes frames and gives them back until the stream ends; prints its system calls for a frame, and how old frames were
-/// when they came.
-pub fn subscribe(socket: &FilePath) -> Result<()> {
+/// Takes frames and gives them back until the stream ends; prints its system calls for a frame, and how old the frames
+/// after the first ones were when they came.
+pub fn subscribe(socket: &FilePath, first_frames: u64) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
     let (mut frames, mut first, mut ages) = (0u32, None, Ages::default());
     loop {
@@ -307,7 +328,7 @@ pub fn subscribe(socket: &FilePath) -> Result<()> {
             Received::Item(SubscriberEvent::Frame(frame)) => {
                 frames += 1;
                 first.get_or_insert_with(syscalls);
-                if u64::from(frames) > WARM {
+                if u64::from(frames) > first_frames {
                     ages.note(frame.meta().timestamp_ns, frame.meta().flags);
                 }
             }
@@ -358,9 +379,9 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let hand = Hand::new(memory, || pool(agreement.source))?;
     let params = params.resized(agreement.size);
     let mut encoder = Encoder::builder(params).device(coder).open(hand.buffers(camera.buffers()?))?;
-    let mut counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
-    age_of_packets(&mut counts, o, &mut camera, &mut encoder, |frame| hand.on(frame))?;
-    Ok((counts, camera, format!(" {}", encoder.device().info().driver)))
+    let mut counted = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
+    age_of_packets(&mut counted, o, &mut camera, &mut encoder, |frame| hand.on(frame))?;
+    Ok((counted, driver(&camera), format!(" {}", encoder.device().info().driver)))
 }
 
 fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
@@ -392,13 +413,13 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
         }
         Ok(())
     };
-    let mut counts = each(o, &mut camera, &[], |frame| show(&mut screen, frame))?;
-    age(&mut counts, o, &mut camera, |frame| {
+    let mut counted = each(o, &mut camera, &[], |frame| show(&mut screen, frame))?;
+    age(&mut counted, o, &mut camera, |frame| {
         show(&mut screen, frame)?;
         // Waits for the flip.
         Ok(screen.present(WAIT).map(drop)?)
     })?;
-    Ok((counts, camera, format!(" {}", screen.device().info().driver)))
+    Ok((counted, driver(&camera), format!(" {}", screen.device().info().driver)))
 }
 
 /// Scales to a quarter of the picture, with a converter other than the CPU.
@@ -423,10 +444,10 @@ fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
             other => Err(format!("{other:?} instead of a converted frame").into()),
         }
     };
-    let mut counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, convert(frame)?))?;
-    age_of_packets(&mut counts, o, &mut camera, &mut encoder, convert)?;
+    let mut counted = each(o, &mut camera, &[], |frame| feed(&mut encoder, convert(frame)?))?;
+    age_of_packets(&mut counted, o, &mut camera, &mut encoder, convert)?;
     let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
-    Ok((counts, camera, devices))
+    Ok((counted, driver(&camera), devices))
 }
 
 fn converter(plan: &Plan) -> Result<Box<dyn Converter>> {

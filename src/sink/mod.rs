@@ -36,7 +36,6 @@ pub mod ring;
 pub mod rtp;
 pub mod rtsp;
 mod tcp;
-#[cfg(feature = "tls")]
 mod tls;
 
 pub use container::{Fsync, Repaired, Summary, WriterOptions, Written};

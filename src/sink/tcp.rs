@@ -6,32 +6,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-#[cfg(feature = "tls")]
 use super::tls::{Identity, TlsSession};
-use crate::sys::socket;
 use crate::sys::syscall_count::tick;
-use crate::sys::tcp;
+use crate::sys::{socket, tcp};
 
 pub(super) struct TcpLink {
     stream: TcpStream,
-    #[cfg(feature = "tls")]
     tls: Option<TlsSession>,
 }
 
 impl TcpLink {
-    /// Takes a connection whose socket does not block.
-    pub(super) fn plain(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-
-    /// Takes a connection whose socket does not block, and whose client begins with a TLS handshake.
-    #[cfg(feature = "tls")]
-    pub(super) fn secure(stream: TcpStream, identity: &Identity) -> Option<Self> {
-        Some(Self { stream, tls: Some(identity.session()?) })
+    /// Takes a connection whose socket does not block. With an identity, its client begins with a TLS handshake. `None`
+    /// if the system has no random numbers for that.
+    pub(super) fn new(stream: TcpStream, identity: Option<&Identity>) -> Option<Self> {
+        let tls = match identity {
+            Some(identity) => Some(identity.session()?),
+            None => None,
+        };
+        Some(Self { stream, tls })
     }
 
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
@@ -41,63 +33,52 @@ impl TcpLink {
     /// Sends bytes. Returns how many the kernel took, or TLS to be sent next: it encrypts at most one record ahead of
     /// the kernel. 0 if none.
     pub(super) fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.send(&self.stream, slices);
+        match &self.tls {
+            Some(tls) => tls.send(&self.stream, slices),
+            None => tcp::send(&self.stream, slices),
         }
-        tcp::send(&self.stream, slices)
     }
 
     /// Sends encrypted bytes, as far as the kernel takes them.
     pub(super) fn flush(&self) -> Result<(), Errno> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.flush(&self.stream);
-        }
-        Ok(())
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.flush(&self.stream))
     }
 
     /// Returns `true` if encrypted bytes wait for the kernel.
     pub(super) fn wants_write(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.wants_write();
-        }
-        false
+        self.tls.as_ref().is_some_and(TlsSession::wants_write)
     }
 
     /// Reads bytes, with one call of the kernel. 0 at the end. `WouldBlock` also if only TLS itself received something.
     pub(super) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.read(&self.stream, bytes);
+        match &self.tls {
+            Some(tls) => tls.read(&self.stream, bytes),
+            None => self.discard(bytes),
         }
+    }
+
+    /// Reads bytes as the client sent them, encrypted or not.
+    pub(super) fn discard(&self, bytes: &mut [u8]) -> io::Result<usize> {
         tick();
         (&self.stream).read(bytes)
     }
 
-    /// Returns `true` if the next read gives bytes that are received and decrypted already.
+    /// Returns `true` if the next read gives bytes that are received and decrypted already, or the end.
     pub(super) fn has_decrypted(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.has_decrypted();
-        }
-        false
+        self.tls.as_ref().is_some_and(TlsSession::has_decrypted)
     }
 
     /// Returns `true` until bytes can be exchanged.
     pub(super) fn is_handshaking(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.is_handshaking();
-        }
-        false
+        self.tls.as_ref().is_some_and(TlsSession::is_handshaking)
     }
 
-    /// Says that nothing more will be sent. Everything must have been sent.
+    /// Says that nothing more will be sent, if everything was sent.
     pub(super) fn end(&self) {
         self.say_end();
-        let _ = self.stream.shutdown(Shutdown::Write);
+        if !self.wants_write() {
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
     }
 
     /// Ends the connection in both directions, although a forked child may still have it open.
@@ -108,7 +89,6 @@ impl TcpLink {
 
     /// Tells a client with TLS that the server ends the stream, and not an attacker.
     fn say_end(&self) {
-        #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             tls.end(&self.stream);
         }

@@ -13,14 +13,18 @@ use super::syscall_count::retry;
 /// Its drop unlocks the file, and does not rely on closing it: a lock belongs to all descriptors of one open file. A
 /// child that another thread has just forked holds one of them until its `exec`, however this one is closed.
 #[derive(Debug)]
-pub(crate) struct LockedFile(File);
+pub(crate) struct LockedFile {
+    file: File,
+    /// A child that was forked afterwards does not unlock what its parent has locked.
+    process: u32,
+}
 
 impl LockedFile {
     /// Locks a file, or returns `None` if it is locked through another open file. Does not wait.
     pub(crate) fn lock(file: File) -> Option<Self> {
         match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
             Err(Errno::EWOULDBLOCK) => None,
-            Ok(()) | Err(_) => Some(Self(file)),
+            Ok(()) | Err(_) => Some(Self { file, process: std::process::id() }),
         }
     }
 }
@@ -29,13 +33,15 @@ impl Deref for LockedFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        let _ = flock(&self.0, libc::LOCK_UN);
+        if self.process == std::process::id() {
+            let _ = flock(&self.file, libc::LOCK_UN);
+        }
     }
 }
 

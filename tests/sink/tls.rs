@@ -16,7 +16,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::client::Client;
 use crate::rtsp::{ffmpeg, frames, gstreamer, sums, Node, HOST};
-use crate::station::idle_wakes;
+use crate::station::{idle_wakes, is_readable_within};
 use crate::support::*;
 use crate::tls_relay::{relay, tls_to, TLS12, TLS13};
 
@@ -209,6 +209,103 @@ fn tls_clients_that_stall_or_send_anything_else_are_disconnected() {
     node.stop();
 }
 
+/// Runs a server as an event loop does. Returns how often it was woken.
+fn wakes_within(server: &mut Server, time: Duration) -> usize {
+    let (end, mut wakes) = (Instant::now() + time, 0);
+    while is_readable_within(server, end.saturating_duration_since(Instant::now())) {
+        wakes += 1;
+        while server.try_recv().unwrap().item().is_some() {}
+    }
+    wakes
+}
+
+#[test]
+fn tls_handshake_that_stalls_costs_some_wakeups() {
+    let mut server = secure().request_timeout(Duration::from_millis(200)).bind().unwrap();
+    let mut clients = Vec::new();
+    for bytes in [&[][..], &[0x16], b"OPTIONS"] {
+        let mut stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        stream.write_all(bytes).unwrap();
+        clients.push(stream);
+    }
+    let wakes = wakes_within(&mut server, Duration::from_millis(1500));
+    assert!(wakes < 20, "{wakes}");
+    let stats = server.stats();
+    assert_eq!((stats.connections, stats.failed_handshakes, server.connections()), (3, 3, 0), "{stats:?}");
+    drop(clients);
+    assert_eq!(wakes_within(&mut server, Duration::from_millis(100)), 0);
+}
+
+#[test]
+fn tls_handshakes_have_a_rate() {
+    let mut server = secure().max_connections(1000).bind().unwrap();
+    let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(server.local_addr().unwrap()).unwrap()).collect();
+    let start = Instant::now();
+    wakes_within(&mut server, Duration::from_millis(500));
+    let (admitted, seconds) = (server.stats().connections, start.elapsed().as_secs_f64());
+    assert!(admitted >= 32 && admitted as f64 <= 33.0 + 20.0 * seconds, "{admitted} within {seconds} s");
+    // Those that wait are not lost.
+    while server.stats().connections < 100 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        wakes_within(&mut server, Duration::from_millis(100));
+    }
+    drop(clients);
+}
+
+#[test]
+fn tls_server_that_is_full_counts_clients_that_it_refuses() {
+    let mut server = secure().max_connections(1).bind().unwrap();
+    let clients = [(); 2].map(|()| TcpStream::connect(server.local_addr().unwrap()).unwrap());
+    wakes_within(&mut server, Duration::from_millis(50));
+    assert_eq!((server.stats().connections, server.stats().refused), (1, 1));
+    let [_first, mut second] = clients;
+    second.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(second.read(&mut [0; 9]).unwrap(), 0);
+}
+
+#[test]
+fn tls_ignores_what_comes_after_the_end() {
+    for version in [&TLS12, &TLS13] {
+        let mut server = secure().bind().unwrap();
+        let address = server.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let mut stream = StreamOwned::new(tls_to(version), TcpStream::connect(address).unwrap());
+            stream.write_all(b"\x00\x00\r\n\r\n").unwrap();
+            let mut some = [0; 4096];
+            let n = stream.read(&mut some).unwrap();
+            assert!(some[..n].starts_with(b"RTSP/1.0 400"));
+            // A record that cannot be decrypted, in a connection that lingers.
+            let _ = stream.sock.write_all(&[&[0x17, 3, 3, 0, 32][..], &[7; 32]].concat());
+            std::thread::sleep(Duration::from_millis(100));
+        });
+        assert!(wakes_within(&mut server, Duration::from_millis(500)) < 20);
+        client.join().unwrap();
+        assert_eq!(server.connections(), 0);
+    }
+}
+
+#[test]
+fn tls_client_that_ends_with_its_request_is_gone_at_once() {
+    let mut server = secure().bind().unwrap();
+    let address = server.local_addr().unwrap();
+    let client = std::thread::spawn(move || {
+        let mut stream = connect(address);
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        stream.conn.writer().write_all(OPTIONS.as_bytes()).unwrap();
+        stream.conn.send_close_notify();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock).unwrap();
+        }
+        // Its half of the connection stays open.
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    wakes_within(&mut server, Duration::from_millis(500));
+    assert_eq!((server.stats().requests, server.connections()), (1, 0));
+    assert!(client.join().unwrap().starts_with(b"RTSP/1.0 200 OK"));
+}
+
 #[test]
 fn tls_ends_with_a_notice_and_waits_without_a_wakeup() {
     let mut server = secure().bind().unwrap();
@@ -251,7 +348,9 @@ fn tls_identity_is_changed_for_new_clients() {
     };
     let mut first = connect(address);
     let p256 = ask(&mut server, &mut first);
-    server.set_identity(identity("rsa"));
+    server.set_identity(identity("rsa")).unwrap();
+    let e = Server::builder(HOST).bind().unwrap().set_identity(identity("rsa")).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::State, "{e}");
     let mut second = connect(address);
     let rsa = ask(&mut server, &mut second);
     assert_eq!(p256, CertificateDer::from_pem_slice(&pem("p256.pem")).unwrap());

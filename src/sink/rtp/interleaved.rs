@@ -152,7 +152,8 @@ impl Outbox {
     /// Returns `true` while bytes wait for the kernel.
     pub(in crate::sink) fn wants_write(&self) -> bool {
         let state = self.lock();
-        !state.waiting.is_empty() || state.link.wants_write()
+        // A handshake goes on when the client's next message comes.
+        !state.waiting.is_empty() && !state.link.is_handshaking() || state.link.wants_write()
     }
 
     /// Returns `true` if the connection can no longer be written.
@@ -266,7 +267,7 @@ mod tests {
     fn packets_stay_whole_whatever_the_peer_reads() {
         let (near, mut far) = pair();
         near.set_nonblocking(true).unwrap();
-        let out = Outbox::new(Arc::new(TcpLink::plain(near)), 100_000);
+        let out = Outbox::new(Arc::new(TcpLink::new(near, None).unwrap()), 100_000);
         let body: Vec<u8> = (0..1300u32).map(|i| i as u8).collect();
         let datagrams: Vec<Datagram<'_>> = (0..40).map(|_| [&[1u8, 2, 3][..], &body[..]]).collect();
         let mut sent = 0;
@@ -317,7 +318,7 @@ mod tests {
         let (near, mut far) = pair();
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();
-        let link = Arc::new(TcpLink::secure(near, &identity).unwrap());
+        let link = Arc::new(TcpLink::new(near, Some(&identity)).unwrap());
         let mut client = rustls::ClientConnection::new(config, name).unwrap();
         let mut receive = |client: &mut rustls::ClientConnection| -> std::io::Result<usize> {
             while client.wants_write() && client.write_tls(&mut far).is_ok() {}
@@ -353,7 +354,7 @@ mod tests {
     #[test]
     fn outbox_keeps_failing_after_the_peer_is_gone() {
         let (near, far) = pair();
-        let out = Outbox::new(Arc::new(TcpLink::plain(near)), 1000);
+        let out = Outbox::new(Arc::new(TcpLink::new(near, None).unwrap()), 1000);
         drop(far);
         let failed = (0..100).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::log::event;
 use crate::sink::base64;
 use crate::sink::rtp::Outbox;
 use crate::sink::tcp::TcpLink;
@@ -44,8 +43,10 @@ pub(super) struct Connection {
     pub(super) out: Outbox,
     /// The bytes of an incomplete message.
     pub(super) inbox: Vec<u8>,
-    /// When the first of these bytes arrived, or when a client connected that has not finished its TLS handshake.
+    /// When the first of these bytes arrived.
     pub(super) since: Option<Instant>,
+    /// When the client connected, until its TLS handshake has ended.
+    pub(super) shakes_since: Option<Instant>,
     /// Until when the first request in `inbox` waits for parameter sets.
     pub(super) waits: Option<Instant>,
     pub(super) heard: Instant,
@@ -83,7 +84,8 @@ impl Connection {
             peer,
             role: Role::New,
             inbox: Vec::new(),
-            since: link.is_handshaking().then(Instant::now),
+            since: None,
+            shakes_since: link.is_handshaking().then(Instant::now),
             link,
             waits: None,
             heard: Instant::now(),
@@ -100,26 +102,24 @@ impl Connection {
     }
 
     pub(super) fn read(&mut self, bytes: &mut [u8; READ]) -> Arrived {
-        let read = self.link.read(bytes);
-        if self.inbox.is_empty() && !self.link.is_handshaking() {
-            self.since = None;
+        let is_closing = self.closes.is_some();
+        // A closing connection is read, and the bytes are ignored. TLS has ended there.
+        let read = if is_closing { self.link.discard(bytes) } else { self.link.read(bytes) };
+        if !self.link.is_handshaking() {
+            self.shakes_since = None;
         }
         match read {
             Ok(0) => Arrived::End,
-            // A closing connection is read, and the bytes are ignored.
-            Ok(_) if self.closes.is_some() => Arrived::Nothing,
+            Ok(_) if is_closing => Arrived::Nothing,
             Ok(len) => Arrived::Bytes(len),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Arrived::Nothing,
-            Err(e) => {
-                event!("rtsp: {}: {e}", self.peer);
-                Arrived::End
-            }
+            Err(_) => Arrived::End,
         }
     }
 
     /// Returns `true` if the next read does not need the kernel.
     pub(super) fn has_decrypted(&self) -> bool {
-        self.link.has_decrypted()
+        self.closes.is_none() && self.link.has_decrypted()
     }
 
     /// Closes the connection after the peer has read the last response. Until then, for a while, reads and ignores what

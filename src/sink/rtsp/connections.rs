@@ -1,9 +1,9 @@
 //! The connections of a server: accepts, reads, answers and removes them.
 
-use std::io::ErrorKind as IoKind;
+use std::io::{ErrorKind as IoKind, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
@@ -24,10 +24,14 @@ const MOST_UNSENT: i32 = 16 << 10;
 const MOST_INBOX: usize = 1 << 14;
 /// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
+/// How many TLS handshakes clients can cause at once, and how often one more.
+const MOST_HANDSHAKES: u32 = 32;
+const HANDSHAKE_EVERY: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
-    /// or is not used. If its request waits for parameter sets, returns when that ends.
+    /// has not finished its TLS handshake, or is not used. If its request waits for parameter sets, returns when that
+    /// ends.
     pub(super) fn deadline(&self, c: &Connection) -> Option<Instant> {
         if let Role::Post { .. } = c.role {
             // It is closed with the other half of its tunnel.
@@ -37,11 +41,15 @@ impl Server {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
             (!is_used).then(|| c.heard + self.settings.session_timeout)
         };
-        c.closes.or(c.waits).or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
+        let begun = c.shakes_since.or(c.since);
+        c.closes.or(c.waits).or_else(|| begun.map(|since| since + self.settings.request_timeout)).or_else(idle)
     }
 
     pub(super) fn accept(&mut self) {
         for _ in 0..MOST_ACCEPTS {
+            if let Some(at) = self.handshakes_again() {
+                return self.pause_accepting(at);
+            }
             sys::syscall_count::tick();
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
@@ -50,13 +58,23 @@ impl Server {
                 Err(e) if matches!(e.kind(), IoKind::Interrupted | IoKind::ConnectionAborted) => {}
                 Err(e) => {
                     event!("rtsp: accept: {e}");
-                    // The event is level-triggered and would come again at once.
-                    self.readiness.remove(&self.listener);
-                    self.accepts_again = Some(Instant::now() + ACCEPT_AGAIN);
-                    return;
+                    return self.pause_accepting(Instant::now() + ACCEPT_AGAIN);
                 }
             }
         }
+    }
+
+    /// Does not look at the listening socket, whose event is level-triggered and would come again at once.
+    fn pause_accepting(&mut self, until: Instant) {
+        self.readiness.remove(&self.listener);
+        self.accepts_again = Some(until);
+    }
+
+    /// Returns when the next client may begin a TLS handshake, if not now. Each costs a signature.
+    fn handshakes_again(&self) -> Option<Instant> {
+        self.settings.identity.as_ref()?;
+        let at = self.handshakes_paid?.checked_sub(HANDSHAKE_EVERY * (MOST_HANDSHAKES - 1))?;
+        (at > Instant::now()).then_some(at)
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
@@ -69,14 +87,23 @@ impl Server {
         let _ = stream.set_nodelay(true);
         // Frames wait here, where old ones are dropped, and not in the kernel.
         let _ = sys::udp::set_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MOST_UNSENT);
-        let Some(link) = self.link(stream) else { return };
-        let connection = Connection::new(self.next_connection, link, peer, self.settings.backlog_bytes);
-        self.next_connection += 1;
+        let identity = self.settings.identity.as_ref();
         if self.connections() >= self.settings.max_connections {
             self.stats.refused += 1;
-            let _ = connection.out.message(Response::new(Status::Unavailable, None).end().as_bytes());
+            // With TLS, the client could not read it.
+            if identity.is_none() {
+                let response = Response::new(Status::Unavailable, None).end();
+                let _ = sys::tcp::send(&stream, &[IoSlice::new(response.as_bytes())]);
+            }
             return;
         }
+        if identity.is_some() {
+            let now = Instant::now();
+            self.handshakes_paid = Some(self.handshakes_paid.map_or(now, |at| at.max(now)) + HANDSHAKE_EVERY);
+        }
+        let Some(link) = TcpLink::new(stream, identity) else { return };
+        let connection = Connection::new(self.next_connection, link, peer, self.settings.backlog_bytes);
+        self.next_connection += 1;
         let free = self.connections.iter().position(Option::is_none);
         let place = free.unwrap_or_else(|| {
             self.connections.push(None);
@@ -86,14 +113,6 @@ impl Server {
             self.stats.connections += 1;
             self.connections[place] = Some(connection);
         }
-    }
-
-    fn link(&self, stream: TcpStream) -> Option<TcpLink> {
-        #[cfg(feature = "tls")]
-        if let Some(identity) = &self.settings.identity {
-            return TcpLink::secure(stream, identity);
-        }
-        Some(TcpLink::plain(stream))
     }
 
     pub(super) fn serve(&mut self, place: usize, events: EpollFlags) {
@@ -108,7 +127,10 @@ impl Server {
         let mut bytes = [0; READ];
         while let Some(connection) = self.connections[place].as_mut() {
             match connection.read(&mut bytes) {
-                Arrived::End => return self.disconnect(place),
+                Arrived::End => {
+                    self.stats.failed_handshakes += u64::from(connection.shakes_since.is_some());
+                    return self.disconnect(place);
+                }
                 Arrived::Nothing => {}
                 Arrived::Bytes(len) => self.take(place, &bytes[..len]),
             }

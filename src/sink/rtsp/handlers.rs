@@ -75,7 +75,7 @@ impl Server {
         // TLS does not cover UDP.
         let is_available = |wanted| match wanted {
             Wanted::Tcp(_) => true,
-            Wanted::Udp(..) => !self.settings.is_secure(),
+            Wanted::Udp(..) => self.settings.identity.is_none(),
             Wanted::Multicast => group.is_some(),
         };
         let wanted = choose(request.header("Transport").unwrap_or(""), is_available);

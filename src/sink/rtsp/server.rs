@@ -57,11 +57,13 @@ pub struct ServerStats {
     pub refused: u64,
     /// RTSP requests that could be parsed.
     pub requests: u64,
-    /// Connections that were closed for a malformed or an incomplete request, for a TLS handshake that took too long,
-    /// or for an HTTP request that opens no tunnel.
+    /// Connections that were closed for a malformed or an incomplete request, or for an HTTP request that opens no
+    /// tunnel.
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
+    /// TLS handshakes that failed, were given up by the client, or took longer than the request timeout.
+    pub failed_handshakes: u64,
     /// Sessions that ended because the client sent nothing within the session timeout.
     pub expired: u64,
 }
@@ -129,6 +131,8 @@ pub struct Server {
     pub(super) next_connection: u64,
     /// When the listening socket is watched again.
     pub(super) accepts_again: Option<Instant>,
+    /// When all handshakes that clients have caused will be paid for.
+    pub(super) handshakes_paid: Option<Instant>,
     events: EventQueue<ServerEvent>,
     pub(super) stats: ServerStats,
 }
@@ -153,6 +157,7 @@ impl Server {
             next_mount: 0,
             next_connection: 0,
             accepts_again: None,
+            handshakes_paid: None,
             events,
             stats: ServerStats::default(),
         })
@@ -182,7 +187,7 @@ impl Server {
         if let Some(group) = options.group.filter(|g| !g.ip().is_multicast()) {
             return wrong(ErrorKind::InvalidArgument, format!("{group} is not a multicast group"));
         }
-        if self.settings.is_secure() && options.group.is_some() {
+        if self.settings.identity.is_some() && options.group.is_some() {
             return wrong(ErrorKind::Unsupported, "multicast would not be encrypted: mount without a group".into());
         }
         if self.mounts.iter().any(|m| plain(&m.path) == plain(path)) {
@@ -195,11 +200,18 @@ impl Server {
         Ok(id)
     }
 
-    /// Gives clients that connect from now on another certificate, for example before the present one expires. Has no
-    /// effect on a server without TLS.
+    /// Gives clients that connect from now on another certificate, for example before the present one expires.
+    ///
+    /// # Errors
+    /// `State` for a server without TLS.
     #[cfg(feature = "tls")]
-    pub fn set_identity(&mut self, identity: Identity) {
-        self.settings.identity = self.settings.identity.take().map(|_| identity);
+    pub fn set_identity(&mut self, identity: Identity) -> Result<()> {
+        if self.settings.identity.is_none() {
+            let e = Error::new(ErrorKind::State, "tls", "the server was bound without an identity, and has no TLS");
+            return Err(e.on(self.settings.address));
+        }
+        self.settings.identity = Some(identity);
+        Ok(())
     }
 
     /// Removes a stream. Ends the sessions of its clients with RTCP BYE. Does nothing for an unknown id.
@@ -402,7 +414,11 @@ impl Server {
             }
             let Some(connection) = &self.connections[place] else { continue };
             if self.deadline(connection).is_some_and(|at| at <= now) {
-                if connection.closes.is_none() && connection.since.is_some() {
+                if connection.shakes_since.is_some() {
+                    // It could not read a response.
+                    self.stats.failed_handshakes += 1;
+                    self.disconnect(place);
+                } else if connection.closes.is_none() && connection.since.is_some() {
                     let refusal = Response::refusal(Status::RequestTimeout, &connection.inbox);
                     self.refuse(place, refusal);
                 } else {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::auth::Users;
-#[cfg(feature = "tls")]
 use crate::sink::tls::Identity;
 
 /// The settings of a server.
@@ -17,16 +16,6 @@ pub(super) struct Settings {
     pub(super) session_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) backlog_bytes: usize,
-    #[cfg(feature = "tls")]
+    /// Clients connect with TLS.
     pub(super) identity: Option<Identity>,
-}
-
-impl Settings {
-    /// Returns `true` if clients connect with TLS.
-    pub(super) fn is_secure(&self) -> bool {
-        #[cfg(feature = "tls")]
-        return self.identity.is_some();
-        #[cfg(not(feature = "tls"))]
-        false
-    }
 }

@@ -11,6 +11,9 @@ use rustls::{ServerConfig, ServerConnection};
 use super::session::TlsSession;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What ring can sign with.
+const KEYS: &str = "keys can be ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 bits or more";
+
 /// A certificate chain and its private key, by which clients know a server.
 ///
 /// TLS 1.2 and 1.3 by rustls and ring. A clone is cheap. For each client that connects, the server signs once. A key on
@@ -28,7 +31,7 @@ pub struct Identity(Arc<ServerConfig>);
 
 impl Identity {
     /// Takes a certificate chain, the server's own certificate first, and its key. Both are in PEM, the key in PKCS #8,
-    /// PKCS #1 or SEC1 and not encrypted.
+    /// PKCS #1 or SEC1 and not encrypted: ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 bits or more.
     ///
     /// # Errors
     /// `InvalidArgument` if one of them cannot be read, or if they do not belong together.
@@ -40,13 +43,13 @@ impl Identity {
             return Err(wrong("the certificates have no section BEGIN CERTIFICATE".into()));
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| {
-            wrong(format!("the key: {e} (it must be in PEM, without a passphrase: openssl pkey -in OLD -out NEW)"))
+            wrong(format!("the key: {e}; it must be in PEM, without a passphrase: openssl pkey -in OLD -out NEW"))
         })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|e| wrong(format!("the certificates and the key: {e}")))?;
+            .map_err(|e| wrong(format!("the certificates and the key: {e}; {KEYS}")))?;
         Ok(Self(Arc::new(config)))
     }
 

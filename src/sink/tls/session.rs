@@ -14,22 +14,24 @@ use crate::sys::tcp;
 const RECORD: usize = 1 << 14;
 
 /// The TLS of one connection. Its socket is an argument of each call.
-pub(in crate::sink) struct TlsSession(Mutex<Session>);
+pub(in crate::sink) struct TlsSession(Mutex<State>);
 
-struct Session {
+struct State {
     connection: ServerConnection,
     /// The bytes that were decrypted and not read.
     decrypted: usize,
+    /// The client has said that it sends nothing more.
+    has_ended: bool,
     /// Memory for the bytes of one record.
     record: Vec<u8>,
 }
 
 impl TlsSession {
     pub(super) fn new(connection: ServerConnection) -> Self {
-        Self(Mutex::new(Session { connection, decrypted: 0, record: Vec::new() }))
+        Self(Mutex::new(State { connection, decrypted: 0, has_ended: false, record: Vec::new() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Session> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,6 +56,10 @@ impl TlsSession {
                 return Ok(taken);
             }
             taken += session.connection.writer().write(&session.record).map_err(|_| Errno::EPIPE)?;
+            // rustls has taken bytes and dropped them: it has ended the stream, because its key was used too often.
+            if !session.connection.wants_write() {
+                return Err(Errno::EPIPE);
+            }
         }
     }
 
@@ -66,7 +72,8 @@ impl TlsSession {
     }
 
     pub(in crate::sink) fn has_decrypted(&self) -> bool {
-        self.lock().decrypted > 0
+        let session = self.lock();
+        session.decrypted > 0 || session.has_ended
     }
 
     pub(in crate::sink) fn is_handshaking(&self) -> bool {
@@ -77,6 +84,9 @@ impl TlsSession {
     pub(in crate::sink) fn read(&self, mut stream: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
         let session = &mut *self.lock();
         if session.decrypted == 0 {
+            if session.has_ended {
+                return Ok(0);
+            }
             tick();
             if session.connection.read_tls(&mut stream)? == 0 {
                 return Ok(0);
@@ -86,6 +96,7 @@ impl TlsSession {
             let _ = session.flush(stream);
             let state = processed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             session.decrypted = state.plaintext_bytes_to_read();
+            session.has_ended = state.peer_has_closed();
         }
         let read = session.connection.reader().read(bytes)?;
         session.decrypted = session.decrypted.saturating_sub(read);
@@ -100,7 +111,7 @@ impl TlsSession {
     }
 }
 
-impl Session {
+impl State {
     /// Sends what is encrypted, as far as the kernel takes it.
     fn flush(&mut self, stream: &TcpStream) -> nix::Result<()> {
         while self.connection.wants_write() {
