@@ -4,6 +4,7 @@ mod build;
 mod disturb;
 mod encode;
 mod figures;
+pub mod in_guest;
 mod json;
 mod process;
 mod report;
