@@ -12,6 +12,7 @@ mod share;
 mod turn;
 
 pub use encode::{encode, Encode};
+pub use figures::median;
 pub use report::insert;
 use share::FLAT;
 pub use share::{share, Share, Size, SIZES};
