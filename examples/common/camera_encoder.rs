@@ -4,6 +4,7 @@ use framelease::bitstream::Codec;
 use framelease::capture::{Camera, TestPattern};
 use framelease::codec::{Params, Setting, Switch};
 use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::frame::BufferBudget;
 use framelease::negotiate::{Negotiated, Negotiation};
 
 use super::common;
@@ -24,6 +25,8 @@ pub struct Ends {
     pub gop: Option<u32>,
     /// Acceptable formats, best first; none: what both devices have.
     pub formats: Vec<FourCc>,
+    /// Subscribers of raw frames that the source has buffers for. None: as many as the library's default.
+    pub subscribers: Option<usize>,
 }
 
 impl Ends {
@@ -44,7 +47,12 @@ impl Ends {
 
     /// Opens both ends so that they fit.
     pub fn open(&self) -> common::Result<Negotiated> {
-        let mut negotiation = Negotiation::new(self.params());
+        let mut budget = BufferBudget::default();
+        if let Some(subscribers) = self.subscribers {
+            // With default settings, each holds a frame and one waits.
+            budget.subscribers = subscribers.saturating_mul(2);
+        }
+        let mut negotiation = Negotiation::new(self.params()).budget(budget);
         if let Some(name) = &self.encoder {
             negotiation = negotiation.encoder(common::device(name)?);
         }

@@ -103,6 +103,7 @@ impl Options {
             bitrate: self.bitrate,
             gop: self.gop,
             formats: self.formats.clone(),
+            subscribers: None,
         }
     }
 }

@@ -48,6 +48,7 @@ Usage: node [OPTIONS]
   --web ADDR:PORT                 a page for browsers with the live picture and the table: http://ADDR:PORT/
   --user NAME:PASSWORD            a user who may watch by RTSP, RTSPS and the page; repeatable (default: everyone)
   --share SOCKET                  share raw frames with framelease subscribers at this socket
+  --subscribers N                 subscribers that the camera has buffers for (default 3)
   --sdp FILE                      write the session description of the first RTP destination
   --control SOCKET                take commands at this socket, one in each line; 'help' lists them
   --metrics FILE                  write figures for Prometheus (node_exporter's textfile collector)
@@ -99,6 +100,7 @@ impl Options {
             bitrate: None,
             gop: None,
             formats: Vec::<FourCc>::new(),
+            subscribers: None,
         };
         let mut o = Self {
             ends,
@@ -174,6 +176,7 @@ impl Options {
                     o.users.push((name.into(), password.into()));
                 }
                 Long("share") => o.share = Some(p.value()?.into()),
+                Long("subscribers") => o.ends.subscribers = Some(value(&mut p, "subscribers")?),
                 Long("sdp") => o.sdp = Some(p.value()?.into()),
                 Long("control") => o.control = Some(p.value()?.into()),
                 Long("metrics") => o.metrics = Some(p.value()?.into()),
@@ -208,6 +211,9 @@ impl Options {
         o.events = events.map(|path| (path, files, ring));
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination, and needs --rtp or --multicast".into());
+        }
+        if o.share.is_none() && o.ends.subscribers.is_some() {
+            return Err("--subscribers is for --share, which is not there".into());
         }
         if o.rtsp.is_none() && o.rtsp_group.is_some() {
             return Err("--rtsp-multicast is for --rtsp, which is not there".into());

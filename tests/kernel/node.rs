@@ -403,3 +403,30 @@ fn node_scales_on_a_device() {
     assert!(figures.contains("framelease_frames_total{stage=\"encoder\",to=\"\"} "), "{figures}");
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+#[test]
+fn node_has_buffers_for_more_subscribers() {
+    let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Single), h264(""), example("node")) else {
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("node-subscribers-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (socket, control) = (folder.join("share"), folder.join("control"));
+    let mut command = Command::new(&program);
+    command.arg("--control").arg(&control);
+    command.arg("--camera").arg(&camera.info().path).arg("--encoder").arg(&encoder.info().path);
+    command.args(["--size", "320x180", "--fps", "15", "--subscribers", "5"]);
+    let refused = command.output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--subscribers is for --share"), "{refused:?}");
+    let _node = Node(command.arg("--share").arg(&socket).spawn().unwrap());
+    // The node opens this after the other socket.
+    let _control = Control::connect(&control);
+    let patience = Duration::from_secs(20);
+    let mut all: Vec<Subscriber> = (0..5).map(|_| Subscriber::builder(&socket).connect(patience).unwrap()).collect();
+    let sixth = Subscriber::builder(&socket).connect(Duration::from_secs(1)).unwrap_err();
+    assert!(sixth.to_string().contains("this subscriber needs 2"), "{sixth}");
+    for subscriber in &mut all {
+        while !matches!(subscriber.recv(patience).unwrap(), Received::Item(SubscriberEvent::Frame(_))) {}
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}

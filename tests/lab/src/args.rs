@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 use lexopt::{Error, Parser};
 
 use crate::arch::{self, Arch};
+use crate::before_after::{self, BeforeAfter, GOP};
 use crate::clients::Clients;
 use crate::rivals::{Encode, Share, Size, SIZES};
 
@@ -15,6 +16,7 @@ pub enum Command {
     Test(Test),
     Run(Run),
     Shell { arch: Arch, modules: Vec<String> },
+    BeforeAfter(BeforeAfter),
     Share(Share),
     Encode(Encode),
     Soak { arch: Arch, minutes: u32 },
@@ -73,6 +75,8 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
        cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
        cargo lab rivals --job encode [--frames N] [--turns N]
+       cargo lab before-after [--size 480p|720p|1080p] [--consumers N,N…] [--contender NAME] [--frames N] [--turns N]
+                              [--quick] [--update-docs]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab streams [--filter NAME] [--list]
@@ -168,6 +172,25 @@ instructions, so that the host's load does not matter.
   --update-docs  put the tables into docs/performance.md, and that of cargo bench --bench copy_vs_zero_copy, two more
                  minutes; whole runs only";
 
+const BEFORE_AFTER: &str = "\
+cargo lab before-after [--size 480p|720p|1080p] [--consumers N,N…] [--contender NAME] [--frames N] [--turns N]
+                       [--quick] [--update-docs]
+
+Compares a whole set-up before and after: one camera, scaled to half of its width and height, encoded, recorded by the
+first consumer and sent by RTP to the others. Before: v4l2src ! shmsink, and shmsrc ! videoscale ! videorate ! an encoder
+in each consumer. Also one encode by GStreamer, tuned, and the example node. All in one x86_64 guest with vivid, fl_scaler and
+fl_h264, whose kernel threads stand for hardware and are counted apart. The guest's clock counts instructions, so that
+the host's load does not matter. Every output is received, decoded and compared. Some 20 minutes; prints the tables, and all
+figures are in target/lab/out/before-after.json. Needs ffmpeg for the comparison.
+
+  --size         of the camera, default all three; may be repeated
+  --consumers    how many, default 1,3,8
+  --contender    only those whose name contains this; may be repeated
+  --frames       frames that are measured in a turn, default 30; a multiple of 30
+  --turns        default 3; figures are medians
+  --quick        480p, three consumers, one turn: about two minutes
+  --update-docs  put the tables into docs/performance.md and the chart into docs/before-after.svg; whole runs only";
+
 const SOAK: &str = "\
 cargo lab soak [--arch ARCH] [--minutes N]
 
@@ -235,6 +258,7 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "run" => run(parser),
         "shell" => shell(parser),
         "rivals" => rivals(parser),
+        "before-after" => before_after(parser),
         "soak" => soak(parser),
         "bench" => bench(parser),
         "streams" => streams(parser),
@@ -245,7 +269,7 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
         other => Err(format!(
-            "no command \"{other}\": test, run, shell, rivals, soak, bench, streams, clients, surface, boards, manual or fetch"
+            "no command \"{other}\": test, run, shell, rivals, before-after, soak, bench, streams, clients, surface, boards, manual or fetch"
         )
         .into()),
     }
@@ -359,6 +383,46 @@ fn rivals(parser: &mut Parser) -> Result<Command, Error> {
     Ok(Command::Share(wish))
 }
 
+fn before_after(parser: &mut Parser) -> Result<Command, Error> {
+    let mut wish = BeforeAfter::default();
+    let (mut sizes, mut consumers, mut quick, mut turns) = (Vec::new(), None, false, None);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("contender") => wish.contenders.push(parser.value()?.string()?),
+            Long("consumers") => {
+                let list = |text: &str| text.split(',').map(|n| within(n, 8)).collect::<Result<Vec<u32>, _>>();
+                consumers = Some(parser.value()?.parse_with(list)?);
+            }
+            Long("size") => sizes.push(parser.value()?.parse_with(camera_size)?),
+            Long("frames") => wish.frames = number(parser)?,
+            Long("turns") => turns = Some(number(parser)?),
+            Long("quick") => quick = true,
+            Long("update-docs") => wish.update_docs = true,
+            Long("help") | Short('h') => return Ok(Command::Help(BEFORE_AFTER)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    if wish.frames % GOP != 0 {
+        return Err(
+            format!("--frames {}: a multiple of {GOP}, because every {GOP}th is a key frame", wish.frames).into()
+        );
+    }
+    if quick {
+        (wish.turns, wish.consumers) = (1, vec![3]);
+        wish.sizes.truncate(1);
+    }
+    wish.turns = turns.unwrap_or(wish.turns);
+    wish.consumers = consumers.unwrap_or(wish.consumers);
+    if !sizes.is_empty() {
+        wish.sizes = sizes;
+    }
+    let whole = BeforeAfter { update_docs: true, turns: wish.turns, frames: wish.frames, ..BeforeAfter::default() };
+    if wish.update_docs && wish != whole {
+        return Err("--update-docs is for whole runs: only --turns and --frames go with it".into());
+    }
+    Ok(Command::BeforeAfter(wish))
+}
+
 fn soak(parser: &mut Parser) -> Result<Command, Error> {
     let (mut arch, mut minutes) = (Arch::X86_64, 10);
     while let Some(arg) = parser.next()? {
@@ -465,6 +529,11 @@ fn guests(name: &str) -> Result<Vec<Arch>, Error> {
         .ok_or_else(|| format!("--arch {name}: there are x86_64, aarch64, all and (for test) host").into())
 }
 
+fn camera_size(name: &str) -> Result<before_after::Size, String> {
+    let found = before_after::SIZES.into_iter().find(|size| format!("{}p", size.height) == name);
+    found.ok_or_else(|| "there are 480p, 720p and 1080p".into())
+}
+
 fn size(name: &str) -> Result<Size, String> {
     match name.to_ascii_lowercase().as_str() {
         "1080p" => Ok(SIZES[0]),
@@ -534,6 +603,15 @@ mod tests {
     }
 
     #[test]
+    fn before_after_can_be_narrowed() {
+        let parsed_ = parsed("before-after --quick --size 720p --consumers 1,8 --contender node --frames 60");
+        let Ok(Command::BeforeAfter(wish)) = parsed_ else { panic!() };
+        assert_eq!((wish.sizes, wish.consumers), (vec![before_after::SIZES[1]], vec![1, 8]));
+        assert_eq!((wish.contenders, wish.frames, wish.turns), (vec!["node".to_string()], 60, 1));
+        assert!(parsed("before-after --update-docs --turns 2").is_ok());
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("tset", "tset"),
@@ -551,6 +629,10 @@ mod tests {
             ("rivals --job paint", "--job paint"),
             ("rivals --frames 5", "--job encode"),
             ("rivals --job encode --quick", "no other option"),
+            ("before-after --frames 20", "a multiple of 30"),
+            ("before-after --consumers 9", "from 1 to 8"),
+            ("before-after --size 4k", "1080p"),
+            ("before-after --quick --update-docs", "whole runs"),
             ("bench --arch arm", "--arch arm"),
             ("bench --frames 0", "from 1 to 100000"),
             ("streams one", "\"one\""),

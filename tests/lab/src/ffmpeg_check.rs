@@ -129,8 +129,8 @@ fn in_order(part: &[String], whole: &[String]) -> Result<(), usize> {
     }
 }
 
-/// A hash of each frame.
-fn hashes(file: &Path, raw: Option<(&str, &str)>) -> Res<Vec<String>> {
+/// Returns a hash of each frame.
+pub fn hashes(file: &Path, raw: Option<(&str, &str)>) -> Res<Vec<String>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-r", "30"]);
     if let Some((format, size)) = raw {

@@ -13,34 +13,52 @@ use crate::Res;
 
 /// The first Debian whose GStreamer has unixfd.
 pub const SUITE: &str = "trixie";
-/// With all that they need; some of them is what the plug-ins of `ALONE` do.
-const WHOLE: [&str; 7] = [
-    "gstreamer1.0-tools",
-    "gstreamer1.0-plugins-base",
-    "python3",
-    "libc6",
-    "libgudev-1.0-0",
-    "libjpeg62-turbo",
-    "libv4l-0t64",
-];
-/// Without what they need: few of their plug-ins are used.
-const ALONE: [&str; 2] = ["gstreamer1.0-plugins-bad", "gstreamer1.0-plugins-good"];
-/// Those. `/plugins` in the root: others lack their libraries.
-const PLUGINS: [&str; 6] = ["coreelements", "jpeg", "unixfd", "video4linux2", "videoconvertscale", "videotestsrc"];
+/// What a root has.
+pub struct Parts {
+    /// Of its folder in the cache.
+    pub name: &'static str,
+    /// Packages with all that they need.
+    pub whole: &'static [&'static str],
+    /// Packages without what they need: few of their plug-ins are used.
+    pub alone: &'static [&'static str],
+    /// Those. `/plugins` in the root: others lack their libraries.
+    pub plugins: &'static [&'static str],
+}
+
+/// Some of the whole packages are what the plug-ins need.
+const OF_TESTS: Parts = Parts {
+    name: "others",
+    whole: &[
+        "gstreamer1.0-tools",
+        "gstreamer1.0-plugins-base",
+        "python3",
+        "libc6",
+        "libgudev-1.0-0",
+        "libjpeg62-turbo",
+        "libv4l-0t64",
+    ],
+    alone: &["gstreamer1.0-plugins-bad", "gstreamer1.0-plugins-good"],
+    plugins: &["coreelements", "jpeg", "unixfd", "video4linux2", "videoconvertscale", "videotestsrc"],
+};
 
 /// By this name the guest mounts it.
 pub const TAG: &str = "others";
 
 pub fn root(cache: &Cache, arch: Arch) -> Res<PathBuf> {
-    let key = format!("{SUITE} {} {} {}", WHOLE.join(" "), ALONE.join(" "), PLUGINS.join(" "));
-    cache.step(&format!("others-{arch}"), &key, |dir| {
+    unpack(cache, arch, &OF_TESTS)
+}
+
+pub fn unpack(cache: &Cache, arch: Arch, parts: &Parts) -> Res<PathBuf> {
+    let Parts { name, whole, alone, plugins } = parts;
+    let key = format!("{SUITE} {} {} {}", whole.join(" "), alone.join(" "), plugins.join(" "));
+    cache.step(&format!("{name}-{arch}"), &key, |dir| {
         let apt = Apt::open(cache, SUITE, &[arch.debian()])?;
-        apt.unpack_closure(&WHOLE, dir)?;
-        apt.unpack(&ALONE.map(str::to_string), dir)?;
+        apt.unpack_closure(whole, dir)?;
+        apt.unpack(&alone.iter().map(|name| name.to_string()).collect::<Vec<_>>(), dir)?;
         let make = || -> io::Result<()> {
             merge(dir)?;
             fs::create_dir(dir.join("plugins"))?;
-            PLUGINS.iter().try_for_each(|name| {
+            plugins.iter().try_for_each(|name| {
                 let file = format!("libgst{name}.so");
                 symlink(format!("../usr/lib/{}/gstreamer-1.0/{file}", arch.gnu()), dir.join("plugins").join(file))
             })

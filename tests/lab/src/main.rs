@@ -4,6 +4,7 @@
 mod apt;
 mod arch;
 mod args;
+mod before_after;
 mod bench;
 mod boards;
 mod cache;
@@ -66,6 +67,7 @@ fn main() {
         Command::Test(wish) => test::test(&workspace(), &wish),
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Bench(wish) => bench::bench(&workspace(), &wish),
+        Command::BeforeAfter(wish) => before_after::before_after(&workspace(), &wish),
         Command::Share(wish) => rivals::share(&workspace(), &wish),
         Command::Encode(wish) => rivals::encode(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),

@@ -48,6 +48,10 @@ static bool no_alpha;
 module_param(no_alpha, bool, 0644);
 MODULE_PARM_DESC(no_alpha, "V4L2_CID_ALPHA_COMPONENT is ignored, and alpha is 0");
 
+static bool no_nv12m;
+module_param(no_nv12m, bool, 0444);
+MODULE_PARM_DESC(no_nv12m, "NV12 is one memory plane only, as in most drivers");
+
 #define CID_DELAY (V4L2_CID_USER_BASE + 0x1010)
 #define CID_PADDING (V4L2_CID_USER_BASE + 0x1011)
 #define CID_DAMAGE (V4L2_CID_USER_BASE + 0x1012)
@@ -70,11 +74,17 @@ struct fl_format {
 
 static const struct fl_format formats[] = {
 	{ V4L2_PIX_FMT_NV12, SEMI_PLANAR, 1, 1 },
-	{ V4L2_PIX_FMT_NV12M, SEMI_PLANAR, 2, 1 },
 	{ V4L2_PIX_FMT_YUYV, YUYV, 1, 2 },
 	{ V4L2_PIX_FMT_RGB24, RGB, 1, 3 },
 	{ V4L2_PIX_FMT_RGBA32, RGB, 1, 4 },
+	/* The last one, which `no_nv12m` leaves out. */
+	{ V4L2_PIX_FMT_NV12M, SEMI_PLANAR, 2, 1 },
 };
+
+static unsigned int num_formats(void)
+{
+	return ARRAY_SIZE(formats) - no_nv12m;
+}
 
 struct fl_side {
 	struct v4l2_pix_format_mplane pix;
@@ -479,7 +489,7 @@ static const struct fl_format *format_of(u32 fourcc)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(formats); i++)
+	for (i = 0; i < num_formats(); i++)
 		if (formats[i].fourcc == fourcc)
 			return &formats[i];
 	return &formats[0];
@@ -495,7 +505,7 @@ static int querycap(struct file *file, void *priv, struct v4l2_capability *cap)
 
 static int enum_fmt(struct file *file, void *priv, struct v4l2_fmtdesc *f)
 {
-	if (f->index >= ARRAY_SIZE(formats))
+	if (f->index >= num_formats())
 		return -EINVAL;
 	f->pixelformat = formats[f->index].fourcc;
 	if (!V4L2_TYPE_IS_OUTPUT(f->type))

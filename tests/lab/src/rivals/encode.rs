@@ -6,20 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::apt::Apt;
-use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::cargo::{self, RUN_FEATURES};
 use crate::gstreamer_rootfs::{self, SUITE};
-use crate::guest::{self, End, Limits, Lines};
-use crate::initramfs::Job;
-use crate::prepare::prepare;
-use crate::qemu::Pace;
-use crate::run::{environment, report, EXAMPLES};
+use crate::guest::End;
+use crate::run::report;
 use crate::{modules, prerequisites, say, Res};
 
 use super::figures::median;
+use super::in_guest::{self, Ran, Script, ARCH};
 
-const ARCH: Arch = Arch::X86_64;
 const PACKAGES: [&str; 4] = ["gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "libc6"];
 const EXAMPLE: &str = "encode";
 /// Ticks of `/proc/stat` in a second.
@@ -47,35 +43,30 @@ pub fn encode(workspace: &Path, wish: &Encode) -> Res<i32> {
     let Encode { frames, turns } = wish;
     prerequisites::for_guest(ARCH)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
-    let program = cargo::build(workspace, ARCH, &words)?.pop().ok_or("cargo built no example encode")?;
-    let mut machine = prepare(ARCH, workspace)?;
-    machine.pace = Pace::Instructions;
-    machine.shared.push(("rival".into(), root(&Cache::open()?)?));
-    let command = ["/lab/encode_rivals".into(), frames.to_string(), turns.to_string()].to_vec();
-    let job = Job {
+    let examples = cargo::build(workspace, ARCH, &words)?;
+    // In a statement of its own, which releases the lock on the cache.
+    let root = root(&Cache::open()?)?;
+    let machine = in_guest::machine(workspace, root)?;
+    let script = Script {
+        name: "encode_rivals",
+        arguments: [frames.to_string(), turns.to_string()].to_vec(),
         // Where it can, GStreamer asks for NV12M, and then cannot import a camera's NV12.
         modules: modules::load_lines(&machine.own_modules, &["fl_h264 multiplanar=0".into()]),
-        env: environment(ARCH),
-        command,
-        programs: vec![
-            (format!("{}/{EXAMPLE}", &EXAMPLES[1..]), program.executable),
-            ("lab/encode_rivals".into(), workspace.join("tests/lab/guest/encode_rivals")),
-        ],
+        examples,
+        programs: Vec::new(),
+        limit: LIMIT,
     };
-    let mut lines = Lines::default();
     say!("encoding {frames} and {} frames by each, {turns} times", frames * 3);
-    let limits = Limits { time: Some(LIMIT), pass_interrupt: true };
-    let outcome = guest::run(&machine, &job, &limits, &mut lines)?;
-    match outcome.end {
+    let Ran { end, text, tail } = in_guest::run(workspace, &machine, script)?;
+    match end {
         End::Exited(0) => {}
         End::Exited(status) => return Err(format!("the runs ended with status {status}")),
         End::Interrupted => return Ok(130),
         end => {
-            report(&machine, &end, &outcome.console.tail(40));
+            report(&machine, &end, &tail);
             return Ok(1);
         }
     }
-    let text = String::from_utf8_lossy(&lines.0).into_owned();
     print!("{}", Figures::of(&text)?);
     Ok(0)
 }

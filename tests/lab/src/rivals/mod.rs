@@ -4,6 +4,7 @@ mod build;
 mod disturb;
 mod encode;
 mod figures;
+pub mod in_guest;
 mod json;
 mod process;
 mod report;
@@ -11,6 +12,7 @@ mod share;
 mod turn;
 
 pub use encode::{encode, Encode};
+pub use figures::median;
 pub use report::insert;
 use share::FLAT;
 pub use share::{share, Share, Size, SIZES};
