@@ -1,9 +1,10 @@
-//! Instructions of what makes no system call: layouts and leases. Counted by valgrind, so the same on any day; this
-//! program runs itself at N and 2 N turns, and the difference is what a turn costs.
+//! Instructions of what makes no system call: layouts, leases, the header of a coded picture. Counted by valgrind, so
+//! the same on any day. This program runs itself at N and 2 N turns, and the difference is what a turn costs.
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
 
+use framelease::bitstream::{head, Codec};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
@@ -18,6 +19,7 @@ struct Scene {
     layout: Layout,
     pool: Pool,
     lent: Frame,
+    picture: Vec<u8>,
 }
 
 impl Scene {
@@ -25,13 +27,15 @@ impl Scene {
         let layout = Layout::packed(NV12, SIZE)?;
         let pool = Pool::new(&Allocator::Memfd, layout, 4)?;
         let lent = pool.try_acquire().ok_or("a new pool is empty")?.freeze_full(0, 0);
-        Ok(Self { layout, pool, lent })
+        // A slice header, and 500 kB that must not be read.
+        let picture = [&[0, 0, 0, 1, 0x65, 0x88][..], &vec![0xff; 500_000]].concat();
+        Ok(Self { layout, pool, lent, picture })
     }
 }
 
 type Case = (&'static str, fn(&Scene));
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("layout: packed NV12", |_| drop(black_box(Layout::packed(black_box(NV12), black_box(SIZE))))),
     ("layout: NV12 with rows of 64", |_| drop(black_box(Layout::aligned(NV12, black_box(SIZE), black_box(64))))),
     ("layout: from planes", |s| {
@@ -40,6 +44,7 @@ const CASES: [Case; 5] = [
     }),
     ("lease: clone and drop", |s| drop(black_box(s.lent.clone()))),
     ("lease: a slot out and home", |s| drop(black_box(s.pool.try_acquire()))),
+    ("bitstream: head of a picture of 500 kB", |s| drop(black_box(head(Codec::H264, black_box(&s.picture))))),
 ];
 
 /// Counts all instructions of this program with `turns` turns of a case.

@@ -89,6 +89,22 @@ impl NalUnit<'_> {
     }
 }
 
+/// Returns where each NAL unit of a buffer starts, with the bytes from its header to the end of the buffer. Unlike
+/// [`nal_units`], does not read a unit to find its end.
+pub(super) fn nal_starts(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
+    memmem::find_iter(data, START)
+        .map(|at| NalUnit { start: start_of(data, at), data: data.get(at + START.len()..).unwrap_or(&[]) })
+}
+
+/// Returns the offset of a start code, or of the zero byte before it.
+fn start_of(data: &[u8], at: usize) -> usize {
+    if at > 0 && data[at - 1] == 0 {
+        at - 1
+    } else {
+        at
+    }
+}
+
 /// Returns the NAL units of a buffer, in order. Skips bytes before the first start code.
 pub fn nal_units(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
     let mut starts = memmem::find_iter(data, START);
@@ -101,8 +117,7 @@ pub fn nal_units(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
         // Excludes the zero byte of the next start code, and trailing_zero_8bits: a NAL unit does not end with a
         // zero.
         let len = body.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
-        let start = if at > 0 && data[at - 1] == 0 { at - 1 } else { at };
-        Some(NalUnit { start, data: &body[..len] })
+        Some(NalUnit { start: start_of(data, at), data: &body[..len] })
     })
 }
 

@@ -1,6 +1,6 @@
 //! Finds out whether a coded buffer is a key frame, and where its picture begins.
 
-use super::annexb::{nal_units, NalKind};
+use super::annexb::{nal_starts, nal_units, NalKind};
 use super::bits::Bits;
 use super::codec::Codec;
 use super::jpeg::is_jpeg;
@@ -49,7 +49,8 @@ fn whole(is_key: bool, has_picture: bool) -> Head {
 fn nal_head(codec: Codec, data: &[u8]) -> Head {
     let mut head = Head { prefix_bytes: data.len(), ..Head::default() };
     let mut recovers = false;
-    for unit in nal_units(data) {
+    // A picture is not read: its buffer may be uncached.
+    for unit in nal_starts(data) {
         match unit.kind(codec) {
             NalKind::Slice { is_key } => {
                 head.is_key = is_key || recovers;
@@ -57,7 +58,10 @@ fn nal_head(codec: Codec, data: &[u8]) -> Head {
                 head.prefix_bytes = unit.start;
                 break;
             }
-            NalKind::Sei => recovers |= has_recovery_point(unit.data.get(codec.nal_header_bytes()..).unwrap_or(&[])),
+            NalKind::Sei => {
+                let sei = nal_units(&data[unit.start..]).next().map_or(&[][..], |sei| sei.data);
+                recovers |= has_recovery_point(sei.get(codec.nal_header_bytes()..).unwrap_or(&[]));
+            }
             kind => head.has_parameters |= kind.is_parameters(),
         }
     }
