@@ -416,10 +416,14 @@ impl Drivers for Model {
             (Kind::Pass | Kind::Scale | Kind::Crossbar, false, _) => {
                 self.format(Which::Try, (entity, pad)).map(|format| format.code).into_iter().collect()
             }
-            (Kind::Compose, false, _) => match self.format(Which::Try, (entity, pad)) {
-                Some(format) if format.code >= RAW => vec![format.code],
-                _ => can.gives.clone(),
-            },
+            // mxc-isi goes by its sink, too.
+            (Kind::Compose, false, _) => {
+                let sink = self.graph.pads_of(entity.id).find(|pad| pad.sink);
+                match sink.and_then(|sink| self.format(Which::Try, (entity, sink))) {
+                    Some(format) if format.code >= RAW => vec![format.code],
+                    _ => can.gives.clone(),
+                }
+            }
             (_, false, false) => can.gives.clone(),
             _ => can.codes.clone(),
         }

@@ -587,16 +587,21 @@ impl<'a> Search<'_, 'a> {
                 continue;
             }
             let before = steps.len();
-            let active = drivers.format(Which::Active, next.from);
-            let given = match active {
-                Some(active) if !fits => drivers.set_format(Which::Try, next.from, active).ok(),
-                active => active,
-            };
-            if let Some(given) = given.filter(|format| format.is_picture()) {
-                if !fits {
-                    steps.push(Step::Format { at: next.from, format: given });
+            let chosen = steps[start..].iter().find_map(|step| match step {
+                Step::Format { at, format } if at.1 == next.from.1 => Some(*format),
+                _ => None,
+            });
+            let Some(given) = chosen.or(drivers.format(Which::Active, next.from)) else { continue };
+            let stays = (fits || chosen.is_some())
+                && (!given.is_picture() || self.adapt(&next, given, depth + 1, steps).is_some());
+            if !stays {
+                steps.truncate(before);
+                if fits {
+                    // All formats of an entity are set together.
+                    let format = self.enter(branch.to, outgoing)?;
+                    steps.push(Step::Format { at: branch.to, format });
                 }
-                self.adapt(&next, given, depth + 1, steps)?;
+                self.adapt_source(&next, given, outgoing.code, depth, steps)?;
             }
             let is_off = |step: &Step<'a>| match step {
                 Step::Link { hop, .. } => (hop.from.1, hop.to.1) == (next.from.1, next.to.1),
@@ -610,6 +615,36 @@ impl<'a> Search<'_, 'a> {
             return disable(steps);
         }
         Some(())
+    }
+
+    /// Gives a source pad of a branch, whose sink has changed, the first format that what follows takes. Its present
+    /// code comes first.
+    fn adapt_source(
+        &self,
+        next: &Hop<'a>,
+        active: BusFormat,
+        incoming: u32,
+        depth: usize,
+        steps: &mut Vec<Step<'a>>,
+    ) -> Option<()> {
+        let (start, mut tried) = (steps.len(), Vec::new());
+        for code in [active.code].into_iter().chain(self.codes(next.from, incoming)) {
+            if self.trials.replace(self.trials.get() + 1) >= MOST_TRIALS {
+                return None;
+            }
+            let given = self.drivers.set_format(Which::Try, next.from, BusFormat { code, ..active });
+            let Some(given) = given.ok().filter(|given| !tried.contains(given)) else { continue };
+            if !given.is_picture() {
+                return Some(());
+            }
+            tried.push(given);
+            steps.push(Step::Format { at: next.from, format: given });
+            if self.adapt(next, given, depth + 1, steps).is_some() {
+                return Some(());
+            }
+            steps.truncate(start);
+        }
+        tried.is_empty().then_some(())
     }
 }
 
