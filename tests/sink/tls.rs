@@ -165,10 +165,11 @@ fn tls_clients_that_stall_or_send_anything_else_are_disconnected() {
         bytes
     };
     let ends_after = |bytes: &[u8]| {
+        // Before the server's clock begins.
+        let start = Instant::now();
         let mut stream = TcpStream::connect(node.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(bytes).unwrap();
-        let start = Instant::now();
         // The alert, or a part of the handshake.
         if let Err(e) = stream.read_to_end(&mut Vec::new()) {
             assert_eq!(e.kind(), IoKind::ConnectionReset, "{e}");
