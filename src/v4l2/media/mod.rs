@@ -3,6 +3,7 @@
 //! `graph` holds the topology, `read` reads it from the kernel. `plan` finds the `steps` to a wish, and `diagnosis`
 //! explains a pipeline that does not start. Both ask the `drivers`: those of the kernel are in `subdevices`.
 
+mod branches;
 mod bus_format;
 mod diagnosis;
 mod drivers;
