@@ -8,9 +8,11 @@ use framelease::bitstream::Codec;
 use framelease::format::{FourCc, Size};
 use framelease::sink::recorder::{FileNames, FileRotation, RecorderOptions, Retention};
 use framelease::sink::ring::RingOptions;
+use framelease::sink::rtsp::ServerBuilder;
 
 use super::camera_encoder::Ends;
 use super::common::{self, value};
+use super::rtsp::with_tls;
 
 const HELP: &str = "\
 One camera, one encode, many consumers: records, sends RTP, serves RTSP and shares raw frames, without a copy.
@@ -67,7 +69,7 @@ pub struct Options {
     pub ttl: u32,
     pub interface: Option<String>,
     pub rtsp: Option<SocketAddr>,
-    pub rtsps: Option<Secure>,
+    pub rtsps: Option<ServerBuilder>,
     pub rtsp_group: Option<SocketAddr>,
     pub web: Option<SocketAddr>,
     pub users: Vec<(String, String)>,
@@ -77,13 +79,6 @@ pub struct Options {
     pub metrics: Option<PathBuf>,
     pub duration: Option<Duration>,
     pub json: bool,
-}
-
-/// A server with TLS.
-pub struct Secure {
-    pub address: SocketAddr,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 impl Options {
@@ -219,7 +214,7 @@ impl Options {
             return Err("--rtsp-multicast is for --rtsp, which is not there".into());
         }
         o.rtsps = match (rtsps, certificate, key) {
-            (Some(address), Some(certificate), Some(key)) => Some(Secure { address, certificate, key }),
+            (Some(address), Some(certificate), Some(key)) => Some(with_tls(address, &certificate, &key)?),
             (None, None, None) => None,
             _ => return Err("--rtsps, --certificate and --key need each other".into()),
         };

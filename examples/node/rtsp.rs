@@ -1,12 +1,13 @@
 //! The servers that clients of RTSP and RTSPS connect to.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use framelease::sink::rtp::SenderOptions;
 use framelease::sink::rtsp::{MountId, MountOptions, Server, ServerBuilder};
 
 use super::common;
-use super::options::{Options, Secure};
+use super::options::Options;
 
 pub struct Rtsp {
     pub server: Server,
@@ -23,8 +24,8 @@ impl Rtsp {
             let mount = o.rtsp_group.map_or_else(|| mount.clone(), |group| mount.clone().group(group));
             servers.push(Self::bind("rtsp", Server::builder(address), o, mount)?);
         }
-        if let Some(secure) = &o.rtsps {
-            servers.push(Self::bind("rtsps", with_tls(secure)?, o, mount)?);
+        if let Some(builder) = &o.rtsps {
+            servers.push(Self::bind("rtsps", builder.clone(), o, mount)?);
         }
         Ok(servers)
     }
@@ -42,16 +43,15 @@ impl Rtsp {
     }
 }
 
+/// A server with TLS, whose files are read now.
 #[cfg(feature = "tls")]
-fn with_tls(secure: &Secure) -> common::Result<ServerBuilder> {
-    let identity = framelease::sink::rtsp::Identity::from_files(&secure.certificate, &secure.key)?;
-    Ok(Server::builder(secure.address).tls(identity))
+pub fn with_tls(address: SocketAddr, certificate: &Path, key: &Path) -> common::Result<ServerBuilder> {
+    let identity = framelease::sink::rtsp::Identity::from_files(certificate, key)?;
+    Ok(Server::builder(address).tls(identity))
 }
 
 #[cfg(not(feature = "tls"))]
-fn with_tls(secure: &Secure) -> common::Result<ServerBuilder> {
-    let Secure { address, certificate, key } = secure;
-    let (certificate, key) = (certificate.display(), key.display());
-    let why = "this node was built without TLS: use cargo build --release --features tls --example node";
-    Err(format!("--rtsps {address} with {certificate} and {key}: {why}").into())
+pub fn with_tls(address: SocketAddr, _: &Path, _: &Path) -> common::Result<ServerBuilder> {
+    let build = "cargo build --release --features tls --example node";
+    Err(format!("--rtsps {address}: this node was built without TLS: {build}").into())
 }

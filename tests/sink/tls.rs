@@ -367,7 +367,7 @@ fn tls_identity_says_what_is_wrong() {
         (&key, &key, "no section BEGIN CERTIFICATE"),
         (&certificate, &certificate, "the key"),
         (&certificate, &pem("encrypted-key.pem"), "without a passphrase"),
-        (&certificate, &pem("rsa-key.pem"), "the certificates and the key"),
+        (&certificate, &pem("rsa-key.pem"), "not that of the first certificate"),
         (&certificate[..certificate.len() / 2], &key, "the certificates"),
     ] {
         let e = Identity::from_pem(certificate, key).unwrap_err();

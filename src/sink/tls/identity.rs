@@ -49,7 +49,10 @@ impl Identity {
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|e| wrong(format!("the certificates and the key: {e}; {KEYS}")))?;
+            .map_err(|e| match e {
+                rustls::Error::InconsistentKeys(_) => wrong("the key is not that of the first certificate".into()),
+                e => wrong(format!("the certificates and the key: {e}; {KEYS}")),
+            })?;
         Ok(Self(Arc::new(config)))
     }
 
