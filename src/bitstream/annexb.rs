@@ -53,6 +53,10 @@ impl NalUnit<'_> {
     /// Returns the kind, from the header (H.264: table 7-1; H.265: table 7-1).
     pub fn kind(&self, codec: Codec) -> NalKind {
         let Some(&first) = self.data.first() else { return NalKind::Other };
+        // `nuh_temporal_id_plus1` is never 0 (H.265, 7.4.2.2). A unit without that byte has zeros or nothing there.
+        if codec == Codec::Hevc && self.data.get(1).map_or(true, |second| second & 7 == 0) {
+            return NalKind::Other;
+        }
         match (codec, first & 31, first >> 1 & 63) {
             (Codec::H264, n @ (1 | 2 | 5), _) => NalKind::Slice { is_key: n == 5 },
             (Codec::H264, 6, _) => NalKind::Sei,
