@@ -33,9 +33,11 @@ pub struct Contender {
 pub const OURS: &str = "framelease";
 pub const FLOOR: &str = "bare C floor";
 pub const UNIXFD: &str = "GStreamer unixfdsink";
+pub const SHMSINK: &str = "GStreamer shmsink";
+pub const ICEORYX2_COPIED: &str = "iceoryx2, camera copied in";
 /// Names and transports.
-const GSTREAMER: [(&str, &str); 2] = [(UNIXFD, "unixfd"), ("GStreamer shmsink", "shm")];
-const ICEORYX2: [(&str, &str); 2] = [("iceoryx2, camera copied in", "copy"), ("iceoryx2, drawn in place", "loan")];
+const GSTREAMER: [(&str, &str); 2] = [(UNIXFD, "unixfd"), (SHMSINK, "shm")];
+const ICEORYX2: [(&str, &str); 2] = [(ICEORYX2_COPIED, "copy"), ("iceoryx2, drawn in place", "loan")];
 /// Who is never there, and why.
 const ABSENT: [(&str, &str); 3] = [
     ("EdgeFirst VideoStream", "its crate and its Python package load libvideostream.so, which is in no registry"),

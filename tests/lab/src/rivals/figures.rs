@@ -19,9 +19,13 @@ pub struct Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let job = if self.reads { "read every pixel" } else { "only receive" };
-        let plural = if self.consumers == 1 { "consumer" } else { "consumers" };
-        write!(f, "{}, {} {plural} that {job}", self.size.name(), self.consumers)
+        let who = match (self.consumers, self.reads) {
+            (1, false) => "consumer that only receives",
+            (1, true) => "consumer that reads every pixel",
+            (_, false) => "consumers that only receive",
+            (_, true) => "consumers that read every pixel",
+        };
+        write!(f, "{}, {} {who}", self.size.name(), self.consumers)
     }
 }
 
@@ -61,10 +65,8 @@ pub struct Row {
 
 impl Row {
     /// None where there are too few samples to speak of it.
-    pub fn latency(&self, quantile: f64) -> Option<f64> {
-        let count = self.latencies.len();
-        let needed = (1.0 / (1.0 - quantile)).round() as usize;
-        (count >= needed).then(|| self.latencies[((count as f64 * quantile) as usize).min(count - 1)])
+    pub fn latency(&self, at: f64) -> Option<f64> {
+        quantile(&self.latencies, at)
     }
 }
 
@@ -114,9 +116,9 @@ impl Figures {
 
     /// `None`: it was not measured, or failed.
     pub fn row(&self, key: Key, name: &'static str) -> Option<Row> {
-        let turns = self.turns_of.get(&(key, name))?;
+        let turns = Some(self.turns(key, name)).filter(|turns| !turns.is_empty())?;
         let of = |which: fn(&Turn) -> f64| turns.iter().map(which).collect::<Vec<f64>>();
-        let whole = of(|t| t.producer_us + t.consumers_us);
+        let whole = of(Turn::whole_us);
         let mut latencies: Vec<f64> = turns.iter().flat_map(|t| t.latencies_us.iter().copied()).collect();
         latencies.sort_by(f64::total_cmp);
         let least = whole.iter().copied().fold(f64::MAX, f64::min);
@@ -133,6 +135,11 @@ impl Figures {
             calls: turns.iter().find_map(|t| t.calls),
             memory_mb: median(&of(|t| t.memory_mb)),
         })
+    }
+
+    /// The turns of one contender at one job, in the order in which they ran.
+    pub fn turns(&self, key: Key, name: &'static str) -> &[Turn] {
+        self.turns_of.get(&(key, name)).map_or(&[], Vec::as_slice)
     }
 
     pub fn failures(&self) -> impl Iterator<Item = (&Key, &'static str, &String)> {
@@ -155,6 +162,13 @@ fn machine() -> String {
         "{}{virtual_}, {cores} cores, Linux {kernel}, load before the run {load}",
         model.unwrap_or("unknown processor")
     )
+}
+
+/// Of sorted values. `None`: they are too few to say.
+pub fn quantile(sorted: &[f64], at: f64) -> Option<f64> {
+    let count = sorted.len();
+    let needed = (1.0 / (1.0 - at)).round() as usize;
+    (count >= needed).then(|| sorted[((count as f64 * at) as usize).min(count - 1)])
 }
 
 pub fn median(values: &[f64]) -> f64 {

@@ -2,8 +2,8 @@
 
 use serde_json::{json, Value};
 
+use super::budgets;
 use super::figures::{Figures, Row};
-use super::report::budget_list;
 
 pub fn of(figures: &Figures) -> Value {
     let copies = figures.physics.copy_us.iter();
@@ -22,9 +22,15 @@ pub fn of(figures: &Figures) -> Value {
         "ping_us": rounded(figures.physics.ping_us),
         "memcpy_us": copies.collect::<serde_json::Map<_, _>>(),
         "rows": rows.map(|r| row(figures, &r)).collect::<Vec<_>>(),
-        "budgets": budget_list(figures)
+        "budgets": budgets::list(figures)
             .iter()
-            .map(|b| json!({"what": b.what, "at_most": b.limit, "measured": rounded(b.measured), "holds": b.holds()}))
+            .map(|b| json!({
+                "what": b.what,
+                "at_most": b.limit,
+                "measured": rounded(b.measured.median),
+                "interval_90_percent": b.measured.interval.map(|interval| interval.map(rounded)),
+                "holds": b.holds(),
+            }))
             .collect::<Vec<_>>(),
         "losses": losses.collect::<Vec<_>>(),
         "failed": figures

@@ -1,5 +1,6 @@
 //! `cargo lab rivals`: one job done by framelease and by others.
 
+mod budgets;
 mod build;
 mod disturb;
 mod encode;
@@ -9,6 +10,7 @@ mod json;
 mod process;
 mod report;
 mod share;
+mod spread;
 mod turn;
 
 pub use encode::{encode, Encode};

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::build::{FLOOR, OURS, UNIXFD};
+use super::budgets;
+use super::build::OURS;
 use super::figures::{Figures, Key, Row};
 use super::{FLAT, SIZES};
 use crate::Res;
@@ -34,7 +35,7 @@ fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
     for (name, why) in &figures.absent {
         writeln!(out, "\nNOT MEASURED: {name}: {why}.")?;
     }
-    budgets(out, figures)?;
+    budgets::table(out, figures)?;
     let keys = figures.keys();
     let mut jobs: Vec<Key> = keys.iter().filter(|k| !is_flat_only(k, &keys)).copied().collect();
     jobs.dedup_by_key(|k| (k.size, k.reads));
@@ -100,69 +101,6 @@ fn line(out: &mut String, row: &Row, ours: Option<&Row>) -> std::fmt::Result {
     )
 }
 
-/// Each budget of the share path, what was measured, and whether it holds.
-pub struct Budget {
-    pub what: String,
-    pub limit: f64,
-    pub measured: f64,
-}
-
-impl Budget {
-    pub fn holds(&self) -> bool {
-        self.measured <= self.limit
-    }
-}
-
-pub fn budget_list(figures: &Figures) -> Vec<Budget> {
-    let mut list = Vec::new();
-    let keys = figures.keys();
-    for key in keys.iter().filter(|k| !k.reads && !is_flat_only(k, &keys)) {
-        let (at, Some(ours)) = (format!("{}, C = {}", key.size.name(), key.consumers), figures.row(*key, OURS)) else {
-            continue;
-        };
-        if let Some(floor) = figures.row(*key, FLOOR) {
-            list.push(Budget { what: format!("CPU to the floor's, {at}"), limit: 1.3, measured: ours.net / floor.net });
-            if let (Some(a), Some(b)) = (ours.latency(0.5), floor.latency(0.5)) {
-                list.push(Budget {
-                    what: format!("latency p50 above the floor's, µs, {at}"),
-                    limit: 5.0,
-                    measured: a - b,
-                });
-            }
-            if let (Some(a), Some(b)) = (ours.latency(0.99), floor.latency(0.99)) {
-                list.push(Budget { what: format!("latency p99 to the floor's, {at}"), limit: 1.3, measured: a / b });
-            }
-        }
-        if let Some(unixfd) = figures.row(*key, UNIXFD) {
-            let limit = match key.consumers {
-                0..=2 => 1.0,
-                3..=7 => 0.6,
-                _ => 0.5,
-            };
-            list.push(Budget { what: format!("CPU to unixfd's, {at}"), limit, measured: ours.net / unixfd.net });
-        }
-    }
-    let flat: Vec<f64> = flat_rows(figures, OURS).iter().map(|r| r.net).collect();
-    if let (3, Some(first), Some(last)) = (flat.len(), flat.first(), flat.last()) {
-        // Its spread over turns is as wide.
-        list.push(Budget { what: "CPU of 3840x2160 to 640x360".into(), limit: 1.15, measured: last / first });
-    }
-    list
-}
-
-fn budgets(out: &mut String, figures: &Figures) -> std::fmt::Result {
-    let list = budget_list(figures);
-    if list.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\n### Budgets\n\n| what | budget: at most | measured | holds |\n|---|---|---|---|")?;
-    for b in list {
-        let holds = if b.holds() { "yes" } else { "no" };
-        writeln!(out, "| {} | {} | {:.2} | {holds} |", b.what, b.limit, b.measured)?;
-    }
-    Ok(())
-}
-
 /// Of the job with most samples that each contender can do.
 fn latencies(out: &mut String, figures: &Figures) -> std::fmt::Result {
     let is_it = |k: &Key| !k.reads && k.size == SIZES[0] && k.consumers == 3;
@@ -211,7 +149,7 @@ pub fn flat_rows(figures: &Figures, name: &'static str) -> Vec<Row> {
 }
 
 /// Measured for the curve over sizes alone.
-fn is_flat_only(key: &Key, keys: &[Key]) -> bool {
+pub fn is_flat_only(key: &Key, keys: &[Key]) -> bool {
     !key.reads && FLAT.contains(&key.size) && !keys.contains(&Key { reads: true, ..*key })
 }
 

@@ -29,10 +29,18 @@ pub struct Turn {
     pub consumers_us: f64,
     /// Of all frames, how many the consumers got.
     pub received: f64,
+    /// Sorted.
     pub latencies_us: Vec<f64>,
     pub memory_mb: f64,
     /// For a frame: of the producer, and of one consumer.
     pub calls: Option<(f64, f64)>,
+}
+
+impl Turn {
+    /// The CPU of all processes.
+    pub fn whole_us(&self) -> f64 {
+        self.producer_us + self.consumers_us
+    }
 }
 
 /// A frame as a consumer saw it.
@@ -108,11 +116,14 @@ impl Scene<'_> {
         let in_time = |s: &&Sample| (begun_ns..ended_ns).contains(&s.received_ns);
         let seen = running.finish();
         let seen: Vec<&Sample> = seen.iter().flatten().filter(in_time).collect();
+        let mut latencies_us: Vec<f64> =
+            seen.iter().map(|s| s.received_ns.saturating_sub(s.published_ns) as f64 / 1e3).collect();
+        latencies_us.sort_by(f64::total_cmp);
         Ok(Turn {
             producer_us: (ended.0 - begun.0) / frames,
             consumers_us: (ended.1 - begun.1) / frames,
             received: seen.len() as f64 / frames / f64::from(self.key.consumers),
-            latencies_us: seen.iter().map(|s| s.received_ns.saturating_sub(s.published_ns) as f64 / 1e3).collect(),
+            latencies_us,
             memory_mb,
             calls,
         })
