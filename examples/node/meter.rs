@@ -19,6 +19,8 @@ pub enum Stage {
 #[derive(Default)]
 pub struct Meter {
     cpu: [Duration; 6],
+    /// The thread's CPU time at the end of the last work. Each reading of the clock is a system call.
+    read: Duration,
     age: [Histogram; 6],
 }
 
@@ -32,17 +34,23 @@ fn time(clock: ClockId) -> Duration {
 }
 
 impl Meter {
-    /// Does some of a stage's work.
+    /// Begins the work of a turn, so that the wait before it counts for no stage.
+    pub fn begin(&mut self) {
+        self.read = thread_cpu_time();
+    }
+
+    /// Does some of a stage's work. The stage also pays for what the thread has done since the work before.
     pub fn charge<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
-        let before = thread_cpu_time();
         let done = work();
-        self.add(stage, before);
+        self.end(stage);
         done
     }
 
-    /// Adds the work since `before`.
-    pub fn add(&mut self, stage: Stage, before: Duration) {
-        self.cpu[stage as usize] += thread_cpu_time().saturating_sub(before);
+    /// Ends work of a stage.
+    pub fn end(&mut self, stage: Stage) {
+        let now = thread_cpu_time();
+        self.cpu[stage as usize] += now.saturating_sub(self.read);
+        self.read = now;
     }
 
     pub fn of(&self, stage: Stage) -> Duration {

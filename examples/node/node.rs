@@ -14,7 +14,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common;
 use super::control::{Control, HELP};
-use super::meter::{thread_cpu_time, Meter, Stage};
+use super::meter::{Meter, Stage};
 use super::options::{multicast, Options};
 use super::report::{Row, Status};
 use super::rtsp::Rtsp;
@@ -128,7 +128,7 @@ impl Node {
     }
 
     /// Returns `true` if a browser asks for something.
-    fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<bool> {
+    fn wait(&mut self, timeout: Duration, for_frames: bool) -> common::Result<bool> {
         let mut fds = Vec::with_capacity(8);
         fds.push(PollFd::new(self.encoder.as_fd(), PollFlags::POLLIN));
         // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait
@@ -139,7 +139,9 @@ impl Node {
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let of_others = fds.len();
         fds.extend(self.web.iter().flat_map(Web::fds).map(|(fd, flags)| PollFd::new(fd, flags)));
-        match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
+        let polled = poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?);
+        self.meter.begin();
+        match polled {
             Err(Errno::EINTR) => Ok(false),
             Err(e) => Err(e.into()),
             Ok(_) => Ok(fds[of_others..].iter().any(|fd| fd.any() == Some(true))),
@@ -206,10 +208,10 @@ impl Node {
         let Some(mut web) = self.web.take() else { return };
         // Without browsers, there is nothing to do until one comes.
         if is_asked || web.has_clients() {
-            let before = thread_cpu_time();
+            self.meter.begin();
             let viewers: Vec<Viewer> = web.viewers().collect();
             web.dispatch(|| self.status_for(&viewers).json());
-            self.meter.add(Stage::Web, before);
+            self.meter.end(Stage::Web);
         }
         self.web = Some(web);
     }
