@@ -102,6 +102,7 @@ mod node;
 mod peers_c;
 #[cfg(feature = "unixfd")]
 mod peers_mixed;
+mod prepare;
 mod raw_gadget;
 #[cfg(feature = "tokio")]
 mod reactor;

@@ -1,0 +1,82 @@
+//! Tests of the example `prepare`: a camera's frames are scaled once, by a device, and shared as a second stream.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use framelease::format::Size;
+use framelease::share::{Publisher, Reconnect, Subscriber};
+use framelease::v4l2::Device;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::conformance::{picture, rgb};
+use crate::devices::*;
+use crate::share::{example, received, SOON};
+
+const LARGE: Size = Size::new(320, 180);
+const SMALL: Size = Size::new(160, 90);
+
+/// The pixels of three results, by the sequence numbers of their frames.
+fn results(socket: &Path) -> HashMap<u64, Vec<u8>> {
+    let builder = Subscriber::builder(socket).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(SOON).unwrap();
+    let frames = (0..3).map(|_| {
+        let frame = received(&mut subscriber);
+        assert_eq!(frame.layout().size(), SMALL);
+        let pixels = rgb::rgb(&frame).unwrap();
+        assert!(frame.is_valid());
+        (frame.meta().sequence, pixels)
+    });
+    frames.collect()
+}
+
+/// The mean of each 2x2 pixels.
+fn halved(large: &[u8]) -> Vec<u8> {
+    let at = |x: u32, y: u32, c: u32| u32::from(large[((y * LARGE.width + x) * 3 + c) as usize]);
+    let pixels = (0..SMALL.height).flat_map(|y| (0..SMALL.width).map(move |x| (2 * x, 2 * y)));
+    let mean = |x, y, c| (at(x, y, c) + at(x + 1, y, c) + at(x, y + 1, c) + at(x + 1, y + 1, c)) / 4;
+    pixels.flat_map(|(x, y)| [0, 1, 2].map(|c| mean(x, y, c) as u8)).collect()
+}
+
+#[test]
+fn prepare_scales_each_frame_once_for_all_subscribers() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let scaler = Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string());
+    let (Some(_), Some(program)) = (needed("fl_scaler", scaler), example("prepare")) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-prepare-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (input, output) = (folder.join("camera"), folder.join("camera.prepared"));
+    let mut camera = camera(&device, "NV12").size(LARGE).buffers(8).open().unwrap();
+    let mut publisher = Publisher::builder(&input).reserve(3).bind().unwrap();
+    let child = Command::new(program)
+        .args(["--size", &SMALL.to_string(), "--to", "RGB24", "--stretch", "--backend", "m2m", "--json", "--input"])
+        .arg(&input)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let models = [0, 1].map(|_| {
+        thread::spawn({
+            let output = output.clone();
+            move || results(&output)
+        })
+    });
+    let (mut sources, begun) = (HashMap::new(), Instant::now());
+    while !models.iter().all(|model| model.is_finished()) {
+        assert!(begun.elapsed() < 3 * SOON, "no results");
+        let frame = frame(&mut camera);
+        sources.insert(frame.meta().sequence, rgb::rgb(&frame).unwrap());
+        assert!(publisher.publish(frame, SOON).unwrap().is_taken());
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let printed = ended(child);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("\"backend\":\"m2m") && printed.contains("\"cpu_bytes_touched\":0"), "{printed}");
+    for (sequence, result) in models.into_iter().flat_map(|model| model.join().unwrap()) {
+        let db = picture::psnr(&halved(&sources[&sequence]), &result, |_| true);
+        assert!(db > 25.0, "frame {sequence}: {db:.1} dB");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
