@@ -154,8 +154,9 @@ impl Layout {
     /// Creates a layout from its parts, for example from parts that another process sent. A format that this crate does
     /// not know can have any number of planes.
     ///
-    /// # Errors `InvalidArgument` for an impossible size. `Mismatch` if the number of planes does not fit the format,
-    /// if a stride is shorter than a row, or if a plane exceeds its memory plane.
+    /// # Errors
+    /// `InvalidArgument` for an impossible size. `Mismatch` if the number of planes does not fit the format, if a
+    /// stride is shorter than a row, or if a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         check_size(fourcc, size)?;
         let is_expected = match fourcc.info() {

@@ -57,6 +57,7 @@ mod convert_g2d;
 mod convert_m2m;
 mod convert_scaler;
 mod decode;
+mod delegate;
 mod devices;
 #[cfg(feature = "drm")]
 mod display;
