@@ -21,6 +21,7 @@ pub(crate) mod media;
 pub(crate) mod peer;
 pub(crate) mod random;
 pub(crate) mod readiness;
+pub(crate) mod shared_bytes;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod syscall_count;
