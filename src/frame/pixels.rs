@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::buffer_set::CpuReads;
 use super::frame::{Frame, FrameMut};
 use super::meta::{FrameMeta, Payload};
 use super::plane_read::PlaneRead;
@@ -263,7 +264,10 @@ impl FrameRead<'_> {
     }
 
     fn copy(&self, from: SharedBytes<'_>, to: &mut [u8]) {
-        from.copy_to(to);
+        match self.frame.buffers().cpu_reads() {
+            CpuReads::Uncached => from.copy_uncached_to(to),
+            _ => from.copy_to(to),
+        };
     }
 
     fn guard(&self, memory: usize) -> Result<&CpuRead<'_>> {

@@ -27,6 +27,7 @@ pub(crate) mod socket;
 pub(crate) mod syscall_count;
 pub(crate) mod tcp;
 pub(crate) mod udp;
+mod uncached;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;
 pub(crate) mod wait;

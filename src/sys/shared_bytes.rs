@@ -120,6 +120,14 @@ impl<'a> SharedBytes<'a> {
         len
     }
 
+    /// [`SharedBytes::copy_to`] from memory that the CPU does not cache.
+    pub(crate) fn copy_uncached_to(self, to: &mut [u8]) -> usize {
+        let len = self.len.min(to.len());
+        // SAFETY: as in `copy_to`.
+        unsafe { super::uncached::copy(self.first, to.as_mut_ptr(), len) };
+        len
+    }
+
     /// Returns the bytes as a slice, for code that takes nothing else.
     ///
     /// # Safety
