@@ -106,7 +106,7 @@
 //! - The crate starts no threads, except one for `convert::G2d`. The caller can set the name of that thread.
 //! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
 //! - The crate copies no pixel unless the caller asks for it, and counts every frame that it drops.
-//! - No `&[u8]` points to memory that a device or another process may write.
+//! - No safe call returns a `&[u8]` to memory that a device or another process may write.
 //!
 //! Public items that this documentation hides exist for the tests of this project. They may change in any release.
 

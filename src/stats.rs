@@ -22,7 +22,7 @@ pub(crate) static SOURCE: AtomicU64 = AtomicU64::new(0);
 #[non_exhaustive]
 #[doc(hidden)]
 pub struct CpuBytes {
-    /// Bytes copied out of buffers by [`CpuRead`](crate::dmabuf::CpuRead).
+    /// Bytes copied out of buffers by [`CpuRead`](crate::dmabuf::CpuRead), or lent by it for reading in place.
     pub read: u64,
     /// Bytes copied into buffers by [`CpuWrite`](crate::dmabuf::CpuWrite).
     pub written: u64,

@@ -146,7 +146,8 @@ fn slug(heading: &str) -> String {
 
 #[test]
 fn documents_name_items_that_exist() {
-    let api = include_str!("../docs/public-api.txt");
+    // A method of a type with a lifetime: `FrameRead<'_>::plane`.
+    let api = include_str!("../docs/public-api.txt").replace("<'_>", "").replace("<'a>", "");
     let is_name = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.is_empty();
     let mut missing = Vec::new();
     for (page, text) in documents() {

@@ -14,6 +14,7 @@ use crate::stats::{READ, SOURCE, WRITTEN};
 use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
+use crate::sys::shared_bytes::SharedBytes;
 
 /// A usual timeout for CPU access: one second. CPU access waits for the fences of devices.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
@@ -74,8 +75,8 @@ impl Drop for Bracket<'_> {
     }
 }
 
-/// Read access of the CPU to a buffer. The access ends when the value is dropped. The bytes can only be copied out of
-/// the buffer. References to the bytes would not be safe, because a device or another process may write at any time.
+/// Read access of the CPU to a buffer. The access ends when the value is dropped. A device or another process may write
+/// at any time, so the bytes are lent as [`SharedBytes`] and not as a slice.
 #[derive(Debug)]
 pub struct CpuRead<'a>(Bracket<'a>);
 
@@ -144,15 +145,23 @@ impl DmaBuf {
 }
 
 impl CpuRead<'_> {
+    /// Returns bytes of the buffer, for reading in place.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range exceeds the buffer.
+    pub fn bytes(&self, range: Range<usize>) -> Result<SharedBytes<'_>> {
+        let (first, len) = (range.start, range.len());
+        let bytes = self.0.mapping.bytes(range).ok_or_else(|| outside(first, len, self.0.mapping))?;
+        READ.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
     /// Fills the slice `to` with the bytes of the buffer from `offset_bytes` on.
     ///
     /// # Errors
     /// `InvalidArgument` if the range exceeds the buffer. Nothing is copied then.
     pub fn copy_to(&self, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
-        if !self.0.mapping.copy_out(offset_bytes, to) {
-            return Err(outside(offset_bytes, to.len(), self.0.mapping));
-        }
-        READ.fetch_add(to.len() as u64, Ordering::Relaxed);
+        self.bytes(offset_bytes..offset_bytes.saturating_add(to.len()))?.copy_to(to);
         Ok(())
     }
 }

@@ -36,3 +36,5 @@ pub use buffer::{BufferId, DmaBuf, MemoryKind};
 #[cfg(any(feature = "drm", feature = "g2d"))]
 pub(crate) use fence::check;
 pub use fence::{Access, SyncFile};
+
+pub use crate::sys::shared_bytes::{Chunks, SharedBytes};

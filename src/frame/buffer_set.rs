@@ -20,6 +20,12 @@ pub enum CpuReads {
     /// The CPU reads through its cache, at full speed.
     Cached,
     /// The CPU bypasses its cache and is many times slower. Let a device read the pixels, or request cached buffers.
+    ///
+    /// If the CPU must read such a buffer, copy each row once, by
+    /// [`FrameRead::copy_row`](super::FrameRead::copy_row) or
+    /// [`FrameRead::for_each_row`](super::FrameRead::for_each_row), and work on the copy. These methods read 64 bytes
+    /// at a time where the processor can: by MOVNTDQA on x86-64 with SSE4.1, by LDNP on aarch64. Reading in place
+    /// ([`FrameRead::plane`](super::FrameRead::plane)) reads 16 bytes at a time, again for each use.
     Uncached,
     /// The driver does not report how fast the CPU reads. The default.
     #[default]

@@ -50,6 +50,42 @@ struct WritingWhatOthersRead;
 /// ```
 struct ReadingAfterTheLease;
 
+/// Pixels cannot be read in place after the access has ended.
+///
+/// ```compile_fail,E0505
+/// fn late(frame: &framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<Option<[u8; 16]>> {
+///     let read = frame.read(wait)?;
+///     let plane = read.plane(0)?;
+///     drop(read);
+///     Ok(plane.bytes().chunks_exact().next())
+/// }
+/// ```
+/// ```
+/// fn in_time(frame: &framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<Option<[u8; 16]>> {
+///     let read = frame.read(wait)?;
+///     let plane = read.plane(0)?;
+///     let first = plane.bytes().chunks_exact().next();
+///     drop(read);
+///     Ok(first)
+/// }
+/// ```
+struct PlaneAfterTheAccess;
+
+/// A slice of shared bytes needs `unsafe`.
+///
+/// ```compile_fail,E0133
+/// fn trusting(bytes: framelease::dmabuf::SharedBytes<'_>) -> &[u8] {
+///     bytes.as_slice()
+/// }
+/// ```
+/// ```
+/// fn trusting(bytes: framelease::dmabuf::SharedBytes<'_>) -> &[u8] {
+///     // SAFETY: this program trusts the publisher.
+///     unsafe { bytes.as_slice() }
+/// }
+/// ```
+struct SliceOfSharedBytes;
+
 /// A published frame cannot be written or published again.
 ///
 /// ```compile_fail,E0382

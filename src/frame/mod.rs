@@ -36,6 +36,7 @@ mod meta;
 mod packet;
 mod packet_fanout;
 mod pixels;
+mod plane_read;
 mod pool;
 mod slots;
 
@@ -51,4 +52,5 @@ pub use packet::{Packet, PacketMeta};
 pub(crate) use packet_fanout::NextPacket;
 pub use packet_fanout::{Overflow, PacketFanout, PacketReceiver, QueueCapacity};
 pub use pixels::{FrameRead, FrameWrite};
+pub use plane_read::PlaneRead;
 pub use pool::Pool;

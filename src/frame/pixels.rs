@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::buffer_set::CpuReads;
 use super::frame::{Frame, FrameMut};
 use super::meta::{FrameMeta, Payload};
-use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
+use super::plane_read::PlaneRead;
+use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf, SharedBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
 use crate::sys::map::Mapping;
@@ -29,8 +31,9 @@ pub struct FrameWrite<'a> {
 impl Frame {
     /// Begins reading the pixels with the CPU. If a device still writes the pixels, waits at most `timeout`.
     ///
-    /// The call makes one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame. If the frame came
-    /// from a publisher, check [`Frame::is_valid`] after the last byte was read.
+    /// The call makes one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame.
+    /// [`FrameRead::plane`] then lends the pixels for reading in place, and [`FrameRead::copy_row`] copies them. If the
+    /// frame came from a publisher, check [`Frame::is_valid`] after the last byte was read.
     ///
     /// ```
     /// use std::time::Duration;
@@ -42,14 +45,11 @@ impl Frame {
     ///
     /// /// The mean of the luma, for formats whose first color plane is luma: NV12, YU12, GREY and their relatives.
     /// fn mean(frame: &Frame) -> framelease::Result<Option<u64>> {
-    ///     let layout = frame.layout();
-    ///     let (rows, mut row) = (layout.rows(0), vec![0; layout.row_bytes(0) as usize]);
-    ///     let (pixels, mut sum) = (frame.read(DEFAULT_WAIT)?, 0);
-    ///     for y in 0..rows {
-    ///         pixels.copy_row(0, y, &mut row)?; // Without the padding of the stride.
-    ///         sum += row.iter().map(|&luma| u64::from(luma)).sum::<u64>();
-    ///     }
-    ///     Ok(frame.is_valid().then_some(sum / (u64::from(rows) * row.len() as u64)))
+    ///     let pixels = frame.read(DEFAULT_WAIT)?;
+    ///     let luma = pixels.plane(0)?;
+    ///     let sum: u64 = luma.rows().map(|row| row.fold(0, |sum, byte| sum + u64::from(byte))).sum();
+    ///     let count = u64::from(luma.row_count()) * luma.row_bytes() as u64;
+    ///     Ok(frame.is_valid().then_some(sum / count))
     /// }
     ///
     /// let mut source = TestPattern::builder(Size::new(64, 48)).start()?;
@@ -120,6 +120,42 @@ impl FrameMut {
 }
 
 impl FrameRead<'_> {
+    /// Lends the pixels of a color plane, for reading in place. All further accesses are within the bounds that this
+    /// call checks: the frame's layout, its payload and its memory.
+    ///
+    /// Do not read an [uncached](super::CpuReads::Uncached) buffer in place: use [`FrameRead::copy_row`].
+    ///
+    /// ```
+    /// use framelease::dmabuf::DEFAULT_WAIT;
+    /// use framelease::frame::Frame;
+    ///
+    /// /// The brightest byte in the left half of the luma.
+    /// fn brightest(frame: &Frame) -> framelease::Result<u8> {
+    ///     let pixels = frame.read(DEFAULT_WAIT)?;
+    ///     let luma = pixels.plane(0)?;
+    ///     let halves = luma.rows().filter_map(|row| row.get(0..luma.row_bytes() / 2));
+    ///     Ok(halves.map(|half| half.fold(0, u8::max)).max().unwrap_or(0))
+    /// }
+    /// # use framelease::{dmabuf::Allocator, format::{FourCc, Layout, Size}, frame::Pool};
+    /// # let layout = Layout::packed(FourCc::NV12, Size::new(70, 48))?;
+    /// # let mut frame = Pool::new(&Allocator::Memfd, layout, 1)?.try_acquire().expect("a free buffer");
+    /// # frame.write(DEFAULT_WAIT)?.copy_row(0, 47, &[vec![9; 35], vec![200; 35]].concat())?;
+    /// # assert_eq!(brightest(&frame.freeze_full(0, 0))?, 9);
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the plane does not exist. `Mismatch` if the frame's payload ends before the last row.
+    pub fn plane(&self, plane: usize) -> Result<PlaneRead<'_>> {
+        let layout = self.frame.layout();
+        let row_count = layout.rows(plane);
+        let (memory, first, row_bytes) = row_range(layout, plane, 0)?;
+        let stride_bytes = layout.planes()[plane].stride_bytes as usize;
+        let len = (row_count as usize - 1) * stride_bytes + row_bytes;
+        let bytes = self.lend(memory, first, len, || format!("plane {plane}"))?;
+        Ok(PlaneRead { bytes, stride_bytes, row_bytes, row_count })
+    }
+
     /// Copies the pixels of one row of a color plane, without padding, to the start of the slice `to`.
     ///
     /// # Errors
@@ -141,23 +177,18 @@ impl FrameRead<'_> {
     /// frame's payload ends before that.
     #[doc(hidden)]
     pub fn copy_span(&self, plane: usize, row: u32, first_byte: usize, to: &mut [u8]) -> Result<()> {
+        self.copy(self.span(plane, row, first_byte, to.len())?, to);
+        Ok(())
+    }
+
+    /// Lends part of a row of a color plane: `len` bytes from its byte `first_byte` on.
+    pub(crate) fn span(&self, plane: usize, row: u32, first_byte: usize, len: usize) -> Result<SharedBytes<'_>> {
         let (memory, offset, row_len) = row_range(self.frame.layout(), plane, row)?;
-        let len = to.len();
         if first_byte.checked_add(len).map_or(true, |end| end > row_len) {
             let text = format!("{len} bytes at {first_byte} exceed a row of {row_len} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
-        let offset = offset + first_byte;
-        let payload = self.frame.meta().payload[memory];
-        if offset + len > payload.bytes as usize {
-            let text = format!(
-                "row {row} of plane {plane} ends at byte {}, the frame has {} bytes",
-                offset + len,
-                payload.bytes
-            );
-            return Err(Error::new(ErrorKind::Mismatch, "copy", text));
-        }
-        self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset), to)
+        self.lend(memory, offset + first_byte, len, || format!("row {row} of plane {plane}"))
     }
 
     /// Copies raw bytes of a memory plane's payload, including padding, starting at `offset_bytes`.
@@ -170,7 +201,8 @@ impl FrameRead<'_> {
             let text = format!("{} bytes at {offset_bytes} exceed the payload of {} bytes", to.len(), payload.bytes);
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
-        self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
+        self.copy(self.guard(memory)?.bytes(within(payload, offset_bytes, to.len()))?, to);
+        Ok(())
     }
 
     /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream, or a format that
@@ -219,6 +251,23 @@ impl FrameRead<'_> {
             }
         })?;
         result
+    }
+
+    /// Lends `len` bytes of a memory plane's payload, from its byte `first` on.
+    fn lend(&self, memory: usize, first: usize, len: usize, what: impl FnOnce() -> String) -> Result<SharedBytes<'_>> {
+        let (payload, end) = (self.frame.meta().payload[memory], first + len);
+        if end > payload.bytes as usize {
+            let text = format!("{} ends at byte {end}, the frame has {} bytes", what(), payload.bytes);
+            return Err(Error::new(ErrorKind::Mismatch, "read", text));
+        }
+        self.guard(memory)?.bytes(within(payload, first, len))
+    }
+
+    fn copy(&self, from: SharedBytes<'_>, to: &mut [u8]) {
+        match self.frame.buffers().cpu_reads() {
+            CpuReads::Uncached => from.copy_uncached_to(to),
+            _ => from.copy_to(to),
+        };
     }
 
     fn guard(&self, memory: usize) -> Result<&CpuRead<'_>> {
@@ -298,6 +347,12 @@ impl<'a> FrameWrite<'a> {
         let guard = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;
         Ok((guard, offset))
     }
+}
+
+/// Returns where bytes of a payload are in the buffer. A publisher chooses the payload's offset.
+fn within(payload: Payload, first: usize, len: usize) -> Range<usize> {
+    let start = (payload.offset_bytes as usize).saturating_add(first);
+    start..start.saturating_add(len)
 }
 
 fn no_memory(memory: usize) -> Error {

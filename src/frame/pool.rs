@@ -277,6 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn copy_row_reads_uncached_buffers() {
+        let layout = Layout::aligned("GREY".parse().unwrap(), Size::new(300, 3), 37).unwrap();
+        let buffer = Allocator::Memfd.allocate(4096, "test").unwrap();
+        let pool = Pool::of(layout, CpuReads::Uncached, vec![vec![buffer]]);
+        let mut frame = pool.try_acquire().unwrap();
+        let rows = [0, 1, 2].map(|y| (0..300).map(|x| (x * 7 + y) as u8).collect::<Vec<u8>>());
+        for (y, row) in (0..).zip(&rows) {
+            frame.write(DEFAULT_WAIT).unwrap().copy_row(0, y, row).unwrap();
+        }
+        let frame = frame.freeze_full(0, 0);
+        let mut copied = Vec::new();
+        frame.read(DEFAULT_WAIT).unwrap().write_to(&mut copied).unwrap();
+        assert_eq!(copied, rows.concat());
+    }
+
+    #[test]
     fn from_memory_checks_the_buffers() {
         let layout = *pool(1).buffers().layout();
         let buffer = |bytes| Allocator::Memfd.allocate(bytes, "test").unwrap();

@@ -1,9 +1,11 @@
-//! Mappings of shared buffers. Their bytes may change at any time, so they are not lent as slices but copied through
-//! raw pointers.
+//! Mappings of shared buffers. Their bytes may change at any time, so they are not lent as slices but read and
+//! written through raw pointers.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
+
+use super::shared_bytes::SharedBytes;
 
 /// A shared mapping of a whole buffer. It exists as long as the buffer's handle.
 #[derive(Debug)]
@@ -54,19 +56,23 @@ impl Mapping {
         Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start), range.end - range.start) })
     }
 
+    /// Lends bytes for reading in place. Returns `None` if the range exceeds the mapping. The caller holds a guard,
+    /// which keeps other threads of this process from writing.
+    pub(crate) fn bytes(&self, range: std::ops::Range<usize>) -> Option<SharedBytes<'_>> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        // SAFETY: memory: the range was just checked against the mapping, which lives as long as the borrow of `self`
+        // and whose file cannot shrink. (Dma-bufs have a fixed size. Memfds have F_SEAL_SHRINK, unless the user
+        // accepted the SIGBUS that then ends the process, which is not an access to other memory.) Contract:
+        // `dmabuf::users::Users` excludes writes of other threads of this process through this mapping.
+        Some(unsafe { SharedBytes::new(self.raw.as_ptr().add(range.start), range.end - range.start) })
+    }
+
     /// Copies bytes out of the mapping. Returns `false` and copies nothing if the range exceeds the mapping.
     pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> bool {
-        if offset.checked_add(to.len()).map_or(true, |end| end > self.len()) {
-            return false;
-        }
-        // SAFETY: memory: the range was just checked against the mapping, which lives as long as `self` and whose
-        // file cannot shrink. (Dma-bufs have a fixed size. Memfds have F_SEAL_SHRINK, unless the user accepted the
-        // SIGBUS that then ends the process, which is not an access to other memory.) `to` is private memory, so the
-        // ranges do not overlap. Contract: a device or another process may write at the same time. No reference to
-        // the mapped bytes exists, and any bit pattern is a valid `u8`, so the worst result is a torn copy.
-        // `dmabuf::users::Users` excludes writes of other threads of this process through this mapping.
-        unsafe { std::ptr::copy_nonoverlapping(self.raw.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
-        true
+        let end = offset.checked_add(to.len());
+        end.and_then(|end| self.bytes(offset..end)).map(|bytes| bytes.copy_to(to)).is_some()
     }
 
     /// Copies bytes into the mapping. Returns `false` and copies nothing if the range exceeds the mapping or it is
@@ -75,7 +81,7 @@ impl Mapping {
         if !self.writable || offset.checked_add(from.len()).map_or(true, |end| end > self.len()) {
             return false;
         }
-        // SAFETY: as in `copy_out`; the mapping was made PROT_WRITE. Concurrent writers are other holders of the
+        // SAFETY: as in `bytes`; the mapping was made PROT_WRITE. Concurrent writers are other holders of the
         // shared file, and no Rust reference to its bytes exists.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.raw.as_mut_ptr().add(offset), from.len()) };
         true
@@ -90,7 +96,7 @@ impl Mapping {
         }
         // SAFETY: memory: both ranges were just checked against mappings that live as long as the borrows. They are
         // different mappings, so the addresses do not overlap, even if both show the same file. Contract: as in
-        // `copy_out` and `copy_in`.
+        // `bytes` and `copy_in`.
         unsafe {
             let source = from.raw.as_ptr().add(from_offset);
             std::ptr::copy_nonoverlapping(source, self.raw.as_mut_ptr().add(offset), len);

@@ -4,6 +4,7 @@
 mod basics;
 mod bind;
 mod hostile;
+mod in_place;
 mod processes;
 mod rates;
 mod raw;

@@ -1,10 +1,10 @@
 //! The CPU as a converter, for boards without a 2D engine and as the reference for other backends.
 //!
-//! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels. It
-//! enlarges by bilinear interpolation, and reduces by the mean of the pixels that an output pixel covers. A chroma
-//! sample lies in the middle of its pixels. Exception: in subsampled pictures of odd width or height that are flipped
-//! or rotated, it lies up to a pixel aside. Matrix and range follow the layouts' colorimetry. Primaries and transfer
-//! functions are not converted.
+//! It works in bands of rows in private memory that fits the cache, so no slice ever covers shared pixels. It enlarges
+//! by bilinear interpolation, and reduces by the mean of the pixels that an output pixel covers. A chroma sample lies
+//! in the middle of its pixels. Exception: in subsampled pictures of odd width or height that are flipped or rotated,
+//! it lies up to a pixel aside. Matrix and range follow the layouts' colorimetry. Primaries and transfer functions are
+//! not converted.
 
 mod bands;
 mod blend;
@@ -38,7 +38,7 @@ const MAX_SCALE: u32 = 64;
 pub struct CpuStats {
     /// Frames that were finished.
     pub frames: u64,
-    /// Bytes that were copied out of sources, and out of targets that keep old pixels.
+    /// Bytes that were read from sources, and from targets that keep old pixels.
     pub bytes_read: u64,
     /// Bytes that were copied into targets.
     pub bytes_written: u64,

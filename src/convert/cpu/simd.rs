@@ -8,6 +8,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use yuv::{YuvBiPlanarImage, YuvConversionMode, YuvError, YuvRange, YuvStandardMatrix};
 
 use crate::convert::{Draw, Fill, Plan, Step};
+use crate::dmabuf::SharedBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Encoding, Flip, FormatInfo, FormatKind, Layout, PlaneInfo, Range, Rotation};
 use crate::frame::{FrameRead, FrameWrite};
@@ -195,16 +196,15 @@ impl Scratch {
         }
         let width = draw.place.size.width as usize / across;
         if columns == 2 * width && draw.crop.size.height == 2 * draw.place.size.height && bytes <= 2 {
-            fetch(&mut self.fetched, 2 * begin, 2 * end)?;
             self.scaled[to].resize(width * (end - begin) * bytes, 0);
-            let pairs = self.fetched.chunks_exact(2 * columns * bytes);
-            for (pair, out) in pairs.zip(self.scaled[to].chunks_exact_mut(width * bytes)) {
-                let (above, below) = pair.split_at(columns * bytes);
-                if bytes == 1 {
-                    halve::<1>(above, below, out)
-                } else {
-                    halve::<2>(above, below, out)
+            for (row, out) in (begin..end).zip(self.scaled[to].chunks_exact_mut(width * bytes)) {
+                let span = |row: usize| read.span(index, (top + row) as u32, left * bytes, columns * bytes);
+                let (above, below) = (span(2 * row)?, span(2 * row + 1)?);
+                match bytes {
+                    1 => halve_shared::<1>(above, below, out),
+                    _ => halve_shared::<2>(above, below, out),
                 }
+                self.read += 4 * out.len() as u64;
             }
             return Ok(());
         }
@@ -244,6 +244,21 @@ impl Scratch {
             .use_alpha(false)
             .crop(0.0, first, columns as f64, last - first);
         self.resizer.resize(&source, &mut target, Some(&options)).map_err(|e| resize(&e))
+    }
+}
+
+/// [`halve`] of two rows that are read in place.
+fn halve_shared<const BYTES: usize>(above: SharedBytes<'_>, below: SharedBytes<'_>, to: &mut [u8]) {
+    let (above, below) = (above.chunks_exact::<64>(), below.chunks_exact::<64>());
+    let rest = [above.remainder(), below.remainder()];
+    let mut to = to.chunks_mut(32);
+    for ((above, below), to) in above.zip(below).zip(&mut to) {
+        halve::<BYTES>(&above, &below, to);
+    }
+    if let Some(to) = to.next() {
+        let mut rows = [[0; 64]; 2];
+        rest.iter().zip(&mut rows).for_each(|(from, row)| _ = from.copy_to(row));
+        halve::<BYTES>(&rows[0], &rows[1], to);
     }
 }
 
@@ -351,6 +366,21 @@ mod tests {
     fn far(a: &[u8], b: &[u8]) -> u8 {
         assert_eq!(a.len(), b.len());
         a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+    }
+
+    proptest! {
+        #[test]
+        fn halve_shared_is_halve(pixels in prop::collection::vec(any::<[[u8; 4]; 2]>(), 0..80)) {
+            let row = |i: usize| pixels.iter().flat_map(|both| both[i]).collect::<Vec<u8>>();
+            let (above, below) = (row(0), row(1));
+            let (mut one, mut other) = (vec![0; pixels.len() * 2], vec![1; pixels.len() * 2]);
+            halve::<2>(&above, &below, &mut one);
+            halve_shared::<2>(SharedBytes::from(&above[..]), SharedBytes::from(&below[..]), &mut other);
+            prop_assert_eq!(&one, &other);
+            halve::<1>(&above, &below, &mut one);
+            halve_shared::<1>(SharedBytes::from(&above[..]), SharedBytes::from(&below[..]), &mut other);
+            prop_assert_eq!(one, other);
+        }
     }
 
     proptest! {

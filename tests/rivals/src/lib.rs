@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use framelease::dmabuf::SharedBytes;
 use nix::time::{clock_gettime, ClockId};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -94,6 +95,20 @@ impl Samples {
     pub fn add_up(&mut self, pixels: &[u8]) {
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
         self.sum = pixels.chunks_exact(8).map(word).fold(self.sum, u64::wrapping_add);
+    }
+
+    /// [`Samples::add_up`], in place.
+    pub fn add_up_shared(&mut self, pixels: SharedBytes) {
+        let chunks = pixels.chunks_exact::<32>();
+        let rest = chunks.remainder().chunks_exact::<8>();
+        self.sum = rest.map(u64::from_ne_bytes).fold(self.sum, u64::wrapping_add);
+        let mut sums = [0; 4];
+        for chunk in chunks {
+            for (sum, word) in sums.iter_mut().zip(chunk.chunks_exact(8)) {
+                *sum = word.try_into().map_or(0, u64::from_ne_bytes).wrapping_add(*sum);
+            }
+        }
+        self.sum = sums.into_iter().fold(self.sum, u64::wrapping_add);
     }
 
     pub fn report(&self) -> Result<()> {

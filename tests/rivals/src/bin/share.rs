@@ -73,13 +73,16 @@ fn produce(job: &Job) -> Result<()> {
 
 fn consume(job: &Job) -> Result<()> {
     let mut subscriber = Subscriber::builder(&job.socket).connect(TIMEOUT)?;
-    let (mut samples, mut scratch) = (Samples::default(), vec![0; 1 << 16]);
+    let mut samples = Samples::default();
     while !job.is_over() {
         match subscriber.recv(Duration::from_millis(500))? {
             Received::Item(SubscriberEvent::Frame(frame)) => {
                 samples.received(frame.meta().sequence, frame.meta().timestamp_ns)?;
                 if job.reads {
-                    frame.read(DEFAULT_WAIT)?.for_each_row(&mut scratch, |row| samples.add_up(row))?;
+                    let pixels = frame.read(DEFAULT_WAIT)?;
+                    for plane in 0..frame.layout().planes().len() {
+                        pixels.plane(plane)?.rows().for_each(|row| samples.add_up_shared(row));
+                    }
                 }
             }
             Received::Ended => break,
