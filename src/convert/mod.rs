@@ -46,6 +46,7 @@ pub mod g2d;
 mod m2m;
 mod plan;
 mod request;
+pub mod tensor;
 
 pub use auto::{auto, candidates, first_of, Choice};
 pub use converter::{Candidate, Converter, ConverterEvent, Refusal};
@@ -61,3 +62,4 @@ pub(crate) use plan::{Draw, Fill, Step};
 #[doc(hidden)] // For this project's tests.
 pub use request::MAX_LAYERS;
 pub use request::{Blend, Color, Layer, Request, Scaling};
+pub use tensor::Tensor;

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bytes;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
 #[cfg(feature = "drm")]
