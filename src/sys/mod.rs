@@ -29,4 +29,5 @@ pub(crate) mod tcp;
 pub(crate) mod udp;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;
+pub(crate) mod vector;
 pub(crate) mod wait;

@@ -1,7 +1,5 @@
 //! Tests of `convert::Tensor` with a reference in `f64`, with OpenCV, and with invalid input.
 
-#[path = "../kernel/allocations.rs"]
-mod allocations;
 mod opencv;
 mod reference;
 
@@ -10,7 +8,6 @@ use framelease::convert::{Color, Tensor};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Layout, Range, Rect, Size};
 use framelease::frame::{Frame, Pool};
-use framelease::stats::{cpu_bytes, syscalls};
 use framelease::ErrorKind;
 use proptest::prelude::*;
 
@@ -210,27 +207,6 @@ fn tensor_writes_bytes_that_are_not_aligned() {
     let end = 1 + tensor.elements() * 2;
     tensor.write_bytes(&frame, ElementType::F16, &mut bytes[1..end]).unwrap();
     assert_eq!(bytes[1..end], halves.iter().flat_map(|f| f.to_ne_bytes()).collect::<Vec<_>>());
-}
-
-#[test]
-fn tensor_costs_no_allocation_and_reads_rows_once() {
-    let wide = frame(layout("NV12", 96, 54, 64), noise);
-    let other = frame(layout("YUYV", 40, 30, 4), noise);
-    let mut tensor = Tensor::builder(Size::new(32, 32)).fit(Fit::Letterbox(Color::BLACK)).build().unwrap();
-    let mut into = vec![0f32; tensor.elements()];
-    tensor.write(&wide, &mut into).unwrap();
-    let first = into.clone();
-    let before = (allocations::of_this_thread(), syscalls(), cpu_bytes().read);
-    for _ in 0..10 {
-        tensor.write(&wide, &mut into).unwrap();
-    }
-    let after = (allocations::of_this_thread(), syscalls(), cpu_bytes().read);
-    assert_eq!((after.0 - before.0, after.1 - before.1), (0, 0));
-    // 96x54 to 32x18: of three rows the middle one is needed, and each chroma row for one or two of them.
-    assert_eq!((after.2 - before.2) / 10, 96 * (18 + 18));
-    tensor.write(&other, &mut into).unwrap();
-    tensor.write(&wide, &mut into).unwrap();
-    assert!(first == into, "a plan of another layout was used");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::builder::TensorBuilder;
 use super::colors::Colors;
-use super::line::{Columns, Component};
+use super::line::Columns;
 use super::options::Filter;
 use super::placement::Placement;
 use super::rows::Span;
@@ -51,19 +51,7 @@ impl Plan {
         for group in groups.iter().filter(|g| g.components().iter().any(|c| c.index < needed)) {
             spans[group.plane].add(span(group, crop, layout));
         }
-        let mut components = [Component::default(); 3];
-        for group in &groups {
-            for part in group.components().iter().filter(|c| c.index < needed) {
-                components[part.index] = Component {
-                    plane: group.plane,
-                    across: group.across as u32,
-                    step_bytes: group.step_bytes as u32,
-                    skipped_bytes: spans[group.plane].first_byte as u32,
-                    first_byte: part.first_byte as u32,
-                };
-            }
-        }
-        let columns = Columns::new(&taps, &components[..needed]);
+        let columns = Columns::new(&taps, &groups, needed, &spans);
         Ok(Self { layout: *layout, placement, spans, colors, columns, scaling })
     }
 }

@@ -28,8 +28,8 @@ impl Span {
     }
 }
 
-/// The bytes of one row.
-pub(super) type Row = [u8; ROOM];
+/// The bytes of one row, and as many more as a word at the last byte needs.
+pub(super) type Row = [u8; ROOM + 4];
 
 /// One row of each color plane.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Rows {
     /// Makes room for this many planes.
     pub(super) fn prepare(&mut self, planes: usize) {
         while self.buffers.len() < planes {
-            self.buffers.push(Box::new([0; ROOM]));
+            self.buffers.push(Box::new([0; ROOM + 4]));
         }
     }
 

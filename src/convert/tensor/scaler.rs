@@ -1,17 +1,19 @@
 //! Scales the rows of a frame, one row of the target at a time.
 
-use super::colors::{Lanes, FRACTION, LANES};
-use super::line::{mix, Line};
+use super::colors::{FRACTION, LANES};
+use super::line::{mix, Gathered, Line};
 use super::plan::{Plan, Scaling};
 use super::rows::Rows;
 use super::taps::{Cover, Tap};
 use crate::error::Result;
 use crate::frame::FrameRead;
+use crate::sys::vector::{widest, Kernel};
 
 /// The private memory of a tensor's scaling. A new plan enlarges it, a frame does not.
 #[derive(Debug, Default)]
 pub(super) struct Scaler {
     rows: Rows,
+    words: Gathered,
     lines: [Line; 2],
     /// Weighted sums of source rows.
     sums: [Vec<f32>; 3],
@@ -24,6 +26,7 @@ impl Scaler {
     pub(super) fn prepare(&mut self, plan: &Plan) {
         let lanes = plan.columns.len();
         self.rows.prepare(plan.layout.planes().len());
+        self.words.prepare(lanes);
         self.lines.iter_mut().for_each(|line| line.prepare(lanes));
         self.scaled.iter_mut().for_each(|row| row.resize(lanes * LANES, 0));
         if let Scaling::Area { .. } = plan.scaling {
@@ -67,7 +70,7 @@ impl Scaler {
         let replaced = 1 - kept;
         self.lines[replaced].row = None;
         self.rows.fetch(frame, &plan.spans, row)?;
-        self.lines[replaced].sample(&self.rows, &plan.columns, &plan.colors);
+        self.lines[replaced].sample(&self.rows, &plan.columns, &plan.colors, &mut self.words);
         self.lines[replaced].row = Some(row);
         Ok(replaced)
     }
@@ -77,15 +80,7 @@ impl Scaler {
         let far = self.line(plan, frame, tap.far, near)?;
         for (c, scaled) in self.scaled.iter_mut().enumerate().take(values) {
             let (near, far) = (&self.lines[near].values[c], &self.lines[far].values[c]);
-            for ((near, far), to) in near.iter().zip(far).zip(scaled.chunks_exact_mut(LANES)) {
-                let mut mixed: Lanes = *near;
-                if tap.weight != 0 {
-                    mix(&mut mixed, far, &[tap.weight; LANES]);
-                }
-                for (to, value) in to.iter_mut().zip(mixed) {
-                    *to = ((value + (1 << (FRACTION - 1))) >> FRACTION) as u8;
-                }
-            }
+            widest(MixRow { near, far, weight: tap.weight, to: scaled });
         }
         Ok(())
     }
@@ -97,14 +92,29 @@ impl Scaler {
             let line = self.line(plan, frame, cover.first + i, 1)?;
             let weight = cover.weight(i);
             for (sums, values) in self.sums.iter_mut().zip(&self.lines[line].values).take(values) {
-                for (sums, values) in sums.chunks_exact_mut(LANES).zip(values) {
-                    for (sum, &value) in sums.iter_mut().zip(values) {
-                        *sum += weight * f32::from(value);
-                    }
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum += weight * f32::from(value);
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Mixes two rows and rounds them.
+struct MixRow<'a> {
+    near: &'a [i16],
+    far: &'a [i16],
+    weight: i16,
+    to: &'a mut [u8],
+}
+
+impl Kernel for MixRow<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for ((&near, &far), to) in self.near.iter().zip(self.far).zip(self.to) {
+            *to = ((mix(near, far, self.weight) + (1 << (FRACTION - 1))) >> FRACTION) as u8;
+        }
     }
 }
 
