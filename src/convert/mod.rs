@@ -13,6 +13,8 @@
 //! [`auto`] picks the first backend that can carry out a plan: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! ([`M2m`]), or the CPU ([`Cpu`]). [`first_of`] does the same, but makes a separate plan for each backend.
 //!
+//! [`tensor`] makes the input of a model from a frame.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
