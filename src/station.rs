@@ -197,16 +197,21 @@ pub trait Submit: Station {
 }
 
 /// An event that may be a frame. Sealed.
-pub trait FrameEvent: sealed::Sealed {
-    /// Returns the frame if the event is a frame.
-    fn into_frame(self) -> Option<Frame>;
+pub trait FrameEvent: Sized + sealed::Sealed {
+    /// Returns the frame, or the event if it is another one.
+    fn frame_or_event(self) -> std::result::Result<Frame, Self>;
+
+    /// Returns the frame if the event is a frame. Drops any other event.
+    fn into_frame(self) -> Option<Frame> {
+        self.frame_or_event().ok()
+    }
 }
 
 impl sealed::Sealed for Frame {}
 
 impl FrameEvent for Frame {
-    fn into_frame(self) -> Option<Frame> {
-        Some(self)
+    fn frame_or_event(self) -> std::result::Result<Frame, Self> {
+        Ok(self)
     }
 }
 

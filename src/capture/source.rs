@@ -37,10 +37,10 @@ pub enum CameraEvent {
 impl sealed::Sealed for CameraEvent {}
 
 impl FrameEvent for CameraEvent {
-    fn into_frame(self) -> Option<Frame> {
+    fn frame_or_event(self) -> std::result::Result<Frame, Self> {
         match self {
-            Self::Frame(frame) => Some(frame),
-            _ => None,
+            Self::Frame(frame) => Ok(frame),
+            event => Err(event),
         }
     }
 }

@@ -36,10 +36,10 @@ pub enum DecoderEvent {
 impl sealed::Sealed for DecoderEvent {}
 
 impl FrameEvent for DecoderEvent {
-    fn into_frame(self) -> Option<Frame> {
+    fn frame_or_event(self) -> std::result::Result<Frame, Self> {
         match self {
-            Self::Frame(frame) => Some(frame),
-            _ => None,
+            Self::Frame(frame) => Ok(frame),
+            event => Err(event),
         }
     }
 }

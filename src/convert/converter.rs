@@ -32,10 +32,10 @@ pub enum ConverterEvent {
 impl sealed::Sealed for ConverterEvent {}
 
 impl FrameEvent for ConverterEvent {
-    fn into_frame(self) -> Option<Frame> {
+    fn frame_or_event(self) -> std::result::Result<Frame, Self> {
         match self {
-            Self::Frame(frame) => Some(frame),
-            _ => None,
+            Self::Frame(frame) => Ok(frame),
+            event => Err(event),
         }
     }
 }

@@ -13,6 +13,8 @@
 //! [`auto`] picks the first backend that can carry out a plan: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! ([`M2m`]), or the CPU ([`Cpu`]). [`first_of`] does the same, but makes a separate plan for each backend.
 //!
+//! [`tensor`] makes the input of a model from a frame.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
@@ -46,6 +48,7 @@ pub mod g2d;
 mod m2m;
 mod plan;
 mod request;
+pub mod tensor;
 
 pub use auto::{auto, candidates, first_of, Choice};
 pub use converter::{Candidate, Converter, ConverterEvent, Refusal};
@@ -61,3 +64,4 @@ pub(crate) use plan::{Draw, Fill, Step};
 #[doc(hidden)] // For this project's tests.
 pub use request::MAX_LAYERS;
 pub use request::{Blend, Color, Layer, Request, Scaling};
+pub use tensor::Tensor;

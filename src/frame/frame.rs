@@ -108,7 +108,6 @@ impl FrameMut {
     }
 
     /// Returns the slot's number in its pool.
-    #[doc(hidden)]
     pub fn slot(&self) -> usize {
         self.lease.slot
     }

@@ -28,9 +28,10 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 //!
-//! [`Subscriber`] shows the other side. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers
-//! in other languages.
+//! [`Subscriber`] shows the other side. [`Aligned`] receives from several publishers, and gives frames that were taken
+//! at the same time. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers in other languages.
 
+mod aligned;
 mod peer_info;
 mod policy;
 mod publisher;
@@ -39,6 +40,7 @@ mod subscriber;
 mod unixfd;
 mod wire;
 
+pub use aligned::{Aligned, AlignedEvent, AlignedStats};
 pub use peer_info::PeerInfo;
 pub use policy::{Policy, Rate};
 #[cfg(feature = "unixfd")]

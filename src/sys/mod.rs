@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bytes;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
 #[cfg(feature = "drm")]
@@ -30,4 +31,5 @@ pub(crate) mod udp;
 mod uncached;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;
+pub(crate) mod vector;
 pub(crate) mod wait;

@@ -1,5 +1,6 @@
 //! The contract of a station, checked by the same tests for every station that runs without a device.
 
+mod aligned;
 mod checks;
 #[path = "../sink/client.rs"]
 mod client;

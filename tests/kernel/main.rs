@@ -42,6 +42,7 @@ mod tls_relay;
 #[path = "../contract/watch.rs"]
 mod watch;
 
+mod aligned;
 mod allocations;
 mod boards;
 mod camera;

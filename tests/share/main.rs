@@ -1,6 +1,7 @@
 //! Tests of a publisher and subscribers over real sockets, with peers that misbehave: as raw bytes, and as stopped,
 //! starved and killed processes. No device is needed.
 
+mod aligned;
 mod basics;
 mod bind;
 mod hostile;

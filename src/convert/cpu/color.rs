@@ -7,31 +7,37 @@ use super::samples::is_yuv;
 
 /// The meaning of codes: Y'CbCr by a matrix, or R'G'B', and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Space {
+pub(in crate::convert) struct Space {
     yuv: Option<(f32, f32)>,
     full: bool,
 }
 
-type Matrix3 = [[f64; 3]; 3];
+pub(in crate::convert) type Matrix3 = [[f64; 3]; 3];
 
 impl Space {
     /// Full-range R'G'B', the space of [`Color`].
     const RGB: Self = Self { yuv: None, full: true };
 
-    pub(super) fn of(layout: &Layout) -> Self {
+    pub(in crate::convert) fn of(layout: &Layout) -> Self {
         let (color, yuv) = (layout.colorimetry(), is_yuv(layout));
         let kind = if yuv { FormatKind::Yuv } else { FormatKind::Rgb };
         Self { yuv: yuv.then(|| color.matrix().luma_weights()), full: color.quantization(kind) == Range::Full }
     }
 
     /// Returns the codes of black, without color difference.
-    pub(super) fn zero(&self) -> [i32; 3] {
+    pub(in crate::convert) fn zero(&self) -> [i32; 3] {
         let black = if self.full { 0 } else { 16 };
         if self.yuv.is_some() {
             [black, 128, 128]
         } else {
             [black; 3]
         }
+    }
+
+    /// Returns the factors from codes, counted from [`Space::zero`], to full-range R'G'B'.
+    pub(in crate::convert) fn factors_to_rgb(self) -> Matrix3 {
+        let scales = self.scales();
+        self.signal_to_rgb().map(|row| std::array::from_fn(|j| row[j] * 255.0 / scales[j]))
     }
 
     /// Returns the codes per unit of the signal.

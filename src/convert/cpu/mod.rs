@@ -8,10 +8,10 @@
 
 mod bands;
 mod blend;
-mod color;
+pub(super) mod color;
 mod fetch;
 mod resample;
-mod samples;
+pub(super) mod samples;
 #[cfg(feature = "simd")]
 mod simd;
 

@@ -31,27 +31,27 @@ pub(super) const COMPONENTS: usize = 4;
 
 /// A component of a format: the byte of its first sample in a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Component {
-    pub(super) index: usize,
-    pub(super) first_byte: usize,
+pub(in crate::convert) struct Component {
+    pub(in crate::convert) index: usize,
+    pub(in crate::convert) first_byte: usize,
 }
 
 /// Components that are read and written together: those of one color plane, with one sample per `step_bytes`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    pub(super) plane: usize,
-    pub(super) step_bytes: usize,
+pub(in crate::convert) struct Group {
+    pub(in crate::convert) plane: usize,
+    pub(in crate::convert) step_bytes: usize,
     /// Pixels per sample, horizontally and vertically.
-    pub(super) across: usize,
-    pub(super) down: usize,
+    pub(in crate::convert) across: usize,
+    pub(in crate::convert) down: usize,
     components: [Component; COMPONENTS],
     count: usize,
     /// The components are 5, 6 and 5 bits of a little-endian word.
-    pub(super) is_565: bool,
+    pub(in crate::convert) is_565: bool,
 }
 
 impl Group {
-    pub(super) fn components(&self) -> &[Component] {
+    pub(in crate::convert) fn components(&self) -> &[Component] {
         &self.components[..self.count]
     }
 
@@ -137,7 +137,7 @@ fn squeeze(value: u8, bits: u32) -> u16 {
 }
 
 /// Returns the position of a layout's components. `None` for a format that this backend does not support.
-pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
+pub(in crate::convert) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     let info = layout.fourcc().info()?;
     let sub = |plane: usize| {
         let p = info.planes[plane];

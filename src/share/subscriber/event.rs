@@ -34,10 +34,10 @@ pub enum SubscriberEvent {
 impl sealed::Sealed for SubscriberEvent {}
 
 impl FrameEvent for SubscriberEvent {
-    fn into_frame(self) -> Option<Frame> {
+    fn frame_or_event(self) -> std::result::Result<Frame, Self> {
         match self {
-            Self::Frame(frame) => Some(frame),
-            _ => None,
+            Self::Frame(frame) => Ok(frame),
+            event => Err(event),
         }
     }
 }

@@ -44,6 +44,8 @@ const PLUGINS: [(&str, &str); 3] = [
 const VLC: (&str, &str) = ("vlc/plugins/demux/libmp4_plugin.so", "vlc-plugin-base");
 /// A module of Python's, and Debian's file of it. Another Python than Debian's does not see that file.
 const NUMPY: (&str, &str, &str) = ("numpy", "/usr/lib/python3/dist-packages/numpy/__init__.py", "python3-numpy");
+/// A module of Python that only `.ci/run opencv` brings, from PyPI.
+const OPENCV: &str = "cv2";
 const DEBIANS_PYTHON: &str = "/usr/bin/python3";
 
 /// A program on PATH or an absolute file, and Debian's package with it.
@@ -349,6 +351,10 @@ fn remedy_if(skip: &str, is_missing: &dyn Fn(&Need) -> bool, has_debians_python:
     if words.contains(&NUMPY.0) && !has_debians_python {
         return Some(Remedy { what: NUMPY.0.into(), command: "python3 -m pip install numpy".into(), is_served: false });
     }
+    if words.contains(&OPENCV) {
+        let command = "python3 -m pip install opencv-python-headless numpy";
+        return Some(Remedy { what: OPENCV.into(), command: command.into(), is_served: false });
+    }
     let mut needs: Vec<(&str, Need)> = OF_TESTS.iter().map(|(what, p)| (*what, Need::new(*what, *p))).collect();
     needs.push((NUMPY.0, Need::new(NUMPY.1, NUMPY.2)));
     let compilers: Vec<[Need; 2]> = arch::CROSS.iter().map(|t| compiler(t)).collect();
@@ -424,5 +430,6 @@ mod tests {
         // Where the program is there, it skips for another reason.
         assert_eq!(remedy_if("tshark: it cannot capture here", &|_| false, true), None);
         assert!(remedy_if("numpy: not here", &|_| true, false).is_some_and(|r| !r.is_served));
+        assert!(remedy_if("tensors of OpenCV: no cv2 here", &|_| true, true).is_some_and(|r| !r.is_served));
     }
 }
