@@ -58,6 +58,7 @@ mod convert_g2d;
 mod convert_m2m;
 mod convert_scaler;
 mod decode;
+#[cfg(feature = "g2d")]
 mod delegate;
 mod devices;
 #[cfg(feature = "drm")]
