@@ -4,6 +4,16 @@ use super::options::{Axes, Channels, Filter, Fit};
 use crate::format::{Rect, Size};
 
 /// Describes a tensor. [`Tensor::builder`](super::Tensor::builder) creates it.
+///
+/// ```
+/// use framelease::convert::tensor::{Axes, Channels, Fit, Tensor};
+/// use framelease::format::Size;
+///
+/// // A quantized classifier for TensorFlow Lite: 224x224x3 bytes, from the middle of the picture.
+/// let builder = Tensor::builder(Size::new(224, 224)).axes(Axes::Hwc).channels(Channels::Rgb).fit(Fit::Crop);
+/// assert_eq!(builder.build()?.elements(), 224 * 224 * 3);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TensorBuilder {
     pub(super) size: Size,

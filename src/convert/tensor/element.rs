@@ -8,9 +8,9 @@ use crate::sys::bytes::bytes_of;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ElementType {
-    /// Unsigned, 8 bits.
+    /// Unsigned integers of 8 bits.
     U8,
-    /// Signed, 8 bits.
+    /// Signed integers of 8 bits.
     I8,
     /// Floating point, 16 bits: `binary16` of IEEE 754.
     F16,
@@ -48,6 +48,7 @@ impl<T: sealed::Number> Element for T {}
 pub(super) mod sealed {
     use super::ElementType;
 
+    /// A number that stands for an element.
     pub trait Number: Copy {
         /// The type that the numbers stand for.
         const TYPE: ElementType;

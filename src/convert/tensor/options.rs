@@ -20,7 +20,7 @@ pub enum Channels {
     /// Red, green, blue. This is the default.
     #[default]
     Rgb,
-    /// Blue, green, red.
+    /// Blue, green, red, as in OpenCV's pictures.
     Bgr,
     /// One channel: luma, from 0 to 255.
     Grey,
