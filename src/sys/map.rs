@@ -56,8 +56,8 @@ impl Mapping {
         Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start), range.end - range.start) })
     }
 
-    /// Lends bytes for reading in place. Returns `None` if the range exceeds the mapping. The caller holds a guard,
-    /// which keeps other threads of this process from writing.
+    /// Lends bytes for reading in place. Returns `None` if the range exceeds the mapping. Other threads of
+    /// this process do not write: the caller holds a guard, or the mapping is read-only.
     pub(crate) fn bytes(&self, range: std::ops::Range<usize>) -> Option<SharedBytes<'_>> {
         if range.start > range.end || range.end > self.len() {
             return None;

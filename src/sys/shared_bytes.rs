@@ -1,7 +1,9 @@
 //! Bytes that another process or a device may write while this process reads them in place.
 
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{compiler_fence, Ordering};
 
 /// What one instruction loads: the widest register that every processor of the target has.
 #[cfg(target_arch = "x86_64")]
@@ -19,8 +21,8 @@ struct Unaligned<T>(T);
 /// Bytes of a buffer that another process or a device may write at any time, for reading in place.
 ///
 /// A slice of these bytes would not be safe: the compiler assumes that a slice never changes, so it may load a byte
-/// twice and get two values. The methods here load each byte once, in words of 16 bytes where the processor has them,
-/// into values that nothing else can change. That is as fast as reading a slice. If bytes change while they are read,
+/// twice and get two values. The methods here load bytes into values that nothing else can change, in words of 16
+/// bytes where the processor has them. That is as fast as reading a slice. If bytes change while they are read,
 /// some of the loaded values are old and some are new. [`Frame::is_valid`](crate::frame::Frame::is_valid), called after
 /// the last byte was read, finds out whether the publisher kept the frame unchanged.
 ///
@@ -117,6 +119,7 @@ impl<'a> SharedBytes<'a> {
         // bytes exists, unless a caller of `as_slice` promised that nothing writes them. Any bit pattern is a valid
         // `u8`, so the worst result is a torn copy.
         unsafe { std::ptr::copy_nonoverlapping(self.first, to.as_mut_ptr(), len) };
+        is_private();
         len
     }
 
@@ -125,6 +128,7 @@ impl<'a> SharedBytes<'a> {
         let len = self.len.min(to.len());
         // SAFETY: as in `copy_to`.
         unsafe { super::uncached::copy(self.first, to.as_mut_ptr(), len) };
+        is_private();
         len
     }
 
@@ -185,12 +189,32 @@ impl<const N: usize> Iterator for Chunks<'_, N> {
         }
     }
 
+    /// Does not load the arrays that it skips.
+    fn nth(&mut self, n: usize) -> Option<[u8; N]> {
+        let skipped = n.saturating_mul(N).min(self.rest.len);
+        self.rest = self.rest.get(skipped..self.rest.len)?;
+        self.next()
+    }
+
+    fn count(self) -> usize {
+        self.len()
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.rest.len / N, Some(self.rest.len / N))
     }
 }
 
+impl<const N: usize> FusedIterator for Chunks<'_, N> {}
+
 impl<const N: usize> ExactSizeIterator for Chunks<'_, N> {}
+
+/// Ends a copy of shared bytes. Without it, the compiler may copy them a second time instead of the copy, because it
+/// assumes that nothing changes them: a program that checks its copy and then moves it would not have what it checked.
+#[inline(always)]
+fn is_private() {
+    compiler_fence(Ordering::SeqCst);
+}
 
 /// Loads `N` bytes, each once.
 ///
@@ -241,6 +265,14 @@ mod tests {
         assert_eq!(remainder.len_bytes(), bytes.len() % N);
         remainder.fold((), |(), byte| read.push(byte));
         assert_eq!(read, bytes);
+        let chunks = || SharedBytes::from(bytes).chunks_exact::<N>();
+        let skipped = |n: usize| chunks().nth(n).map(|chunk| chunk.to_vec());
+        let expected = |n: usize| bytes.chunks_exact(N).nth(n).map(<[u8]>::to_vec);
+        assert_eq!([0, 1, 5, usize::MAX].map(skipped), [0, 1, 5, usize::MAX].map(expected));
+        assert_eq!(
+            (chunks().skip(2).flatten().collect::<Vec<_>>(), chunks().count()),
+            (bytes.chunks_exact(N).skip(2).flatten().copied().collect::<Vec<_>>(), bytes.len() / N)
+        );
     }
 
     #[test]
