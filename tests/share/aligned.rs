@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use framelease::capture::FrameSource;
+use framelease::capture::{FrameSource, TestPattern};
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
 use framelease::share::{Aligned, AlignedEvent, Policy, Reconnect, Subscriber, SubscriberBuilder, SubscriberEvent};
 use framelease::{ErrorKind, Received, Station};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::support::{publisher_at, Stage, SOON};
 
@@ -149,4 +151,29 @@ fn aligned_refuses_a_single_source() {
     let error = Aligned::new([alone], TOLERANCE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(error.to_string(), "align: 1 sources: 2 to 16 can be aligned");
+}
+
+/// A reactor such as tokio's hears of changes only. One source always has a frame, and the other one hardly ever.
+#[test]
+fn aligned_reports_again_what_one_call_leaves() {
+    let pattern = |interval| {
+        let builder = TestPattern::builder(Size::new(64, 48));
+        match interval {
+            Some(interval) => builder.interval(interval),
+            None => builder.unpaced(),
+        }
+        .start()
+        .unwrap()
+    };
+    let sources = [pattern(None), pattern(Some(FrameInterval::from_fps(1)))];
+    let mut pair = Aligned::new(sources, Duration::ZERO).unwrap();
+    let reactor = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    reactor.add(&pair, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0)).unwrap();
+    let hears = || reactor.wait(&mut [EpollEvent::empty()], EpollTimeout::from(100u16)).unwrap() == 1;
+    for call in 0..20 {
+        assert!(hears(), "call {call}");
+        while let Received::Item(event) = pair.try_recv().unwrap() {
+            assert!(matches!(event, AlignedEvent::Frames(_)), "{event:?}");
+        }
+    }
 }

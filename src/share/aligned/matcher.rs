@@ -30,7 +30,8 @@ impl<T, const N: usize> Matcher<T, N> {
             self.stats.unmatched[i] += queue.len() as u64;
             queue.clear();
         }
-        if queue.len() == self.depth {
+        // The depth may have become smaller.
+        while queue.len() >= self.depth {
             queue.pop_front();
             self.stats.overflowed[i] += 1;
         }
@@ -102,6 +103,15 @@ mod tests {
         // A longer delay than the queue: the oldest are dropped, and the rest is matched.
         assert_eq!(run(&mut matcher, &[(0, 100), (0, 133), (0, 166), (1, 67), (1, 101)]), [[100, 101]]);
         assert_eq!((matcher.stats.overflowed, matcher.stats.unmatched), ([1, 0], [0, 1]));
+    }
+
+    #[test]
+    fn aligned_keeps_to_a_depth_that_became_smaller() {
+        let mut matcher = matcher::<_, 2>(5, 3);
+        assert!(run(&mut matcher, &[(0, 0), (0, 33), (0, 66)]).is_empty());
+        matcher.depth = 1;
+        assert!(run(&mut matcher, &[(0, 100), (0, 133)]).is_empty());
+        assert_eq!((matcher.queues[0].len(), matcher.stats.overflowed), (1, [4, 0]));
     }
 
     #[test]

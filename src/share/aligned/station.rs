@@ -104,6 +104,11 @@ impl<S: Station, const N: usize> Aligned<S, N> {
         &self.sources
     }
 
+    /// Returns the sources, to open a lost device again or to change settings. The caller does not receive from them.
+    pub fn sources_mut(&mut self) -> &mut [S; N] {
+        &mut self.sources
+    }
+
     /// Returns counts since this station was created.
     pub fn stats(&self) -> AlignedStats<N> {
         self.matcher.stats
@@ -132,8 +137,9 @@ impl<S: Station, const N: usize> Aligned<S, N> {
 
 impl<S: Station, const N: usize> sealed::Sealed for Aligned<S, N> {}
 
-/// `try_recv` looks with `epoll_wait` which sources are readable, until none is, and receives from these. An error of a
-/// source is returned as it is.
+/// `try_recv` looks with `epoll_wait` which sources are readable, and receives from these, until none is or it has
+/// looked 32 times. In the second case it returns `Nothing`, and the descriptor reports once more that it is readable.
+/// An error of a source is returned as it is, and releases the frames of this source that wait.
 impl<S, const N: usize> Station for Aligned<S, N>
 where
     S: Station,
@@ -141,23 +147,29 @@ where
 {
     type Event = AlignedEvent<S::Event, N>;
 
-    /// Does the other work of the sources.
+    /// Does the other work of all sources. Returns the first error.
     fn dispatch(&mut self) -> Result<()> {
-        self.sources.iter_mut().try_for_each(S::dispatch)
+        self.sources.iter_mut().map(S::dispatch).fold(Ok(()), Result::and)
     }
 
     fn try_recv(&mut self) -> Result<Received<Self::Event>> {
         if self.is_over {
             return Err(ended("recv"));
         }
+        let mut readable = None;
         for _ in 0..MOST_ROUNDS {
             let mut events = [EpollEvent::empty(); MOST_SOURCES];
             let ready = self.readiness.wait(&mut events, Instant::now()).map_err(|e| Error::os("epoll_wait", e))?;
+            readable = ready.first().map(|event| event.data());
             if ready.is_empty() {
                 break;
             }
             for i in ready.iter().map(|event| event.data() as usize) {
-                match self.sources[i].try_recv()?.map(FrameEvent::frame_or_event) {
+                let received = self.sources[i].try_recv();
+                if received.is_err() {
+                    self.matcher.clear(i);
+                }
+                match received?.map(FrameEvent::frame_or_event) {
                     Received::Item(Ok(frame)) => {
                         let time = self.time(i, &frame);
                         if let Some(set) = self.matcher.push(i, time, frame) {
@@ -175,6 +187,13 @@ where
                     }
                 }
             }
+        }
+        if let Some(i) = readable {
+            // A reactor that hears only of changes, such as tokio's, must hear of what is left. A new entry that is
+            // readable is a change.
+            let source = &self.sources[i as usize];
+            self.readiness.remove(source);
+            self.readiness.add(source, EpollFlags::EPOLLIN, i).map_err(|e| Error::os("epoll_ctl", e))?;
         }
         Ok(Received::Nothing)
     }
