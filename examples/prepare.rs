@@ -4,6 +4,7 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,12 +106,15 @@ impl Options {
     }
 }
 
-/// Scales frames of one layout.
+/// Scales frames of one layout. An error of a device or of one frame is printed, and the service goes on.
 struct Scaler {
     converter: Box<dyn Converter>,
     plan: Arc<Plan>,
     pool: Pool,
-    source: Layout,
+    /// The frames of the jobs in flight, in order.
+    sources: VecDeque<Frame>,
+    /// What was printed last: a device that stays lost fails with every frame.
+    printed: String,
 }
 
 impl Scaler {
@@ -126,31 +130,61 @@ impl Scaler {
         // What a device writes must be a dma-buf.
         let allocator = Allocator::for_devices().unwrap_or(Allocator::Memfd);
         let pool = Pool::new(&allocator, *choice.plan.target(), o.buffers)?;
-        Ok(Self { converter: choice.converter, plan: Arc::new(choice.plan), pool, source: *source })
+        let (plan, sources) = (Arc::new(choice.plan), VecDeque::new());
+        Ok(Self { converter: choice.converter, plan, pool, sources, printed: String::new() })
     }
 
-    /// Begins a job. `false`: all buffers are in use, and the frame is skipped.
-    fn begin(&mut self, frame: Frame) -> Result<bool> {
-        let Some(target) = self.pool.try_acquire() else { return Ok(false) };
-        Ok(self.converter.try_submit(&self.plan, &[frame], target)?.is_taken())
+    /// Begins a job. `false`: the frame is skipped.
+    fn begin(&mut self, frame: Frame) -> bool {
+        let Some(target) = self.pool.try_acquire() else { return false };
+        match self.converter.try_submit(&self.plan, std::slice::from_ref(&frame), target) {
+            Ok(submitted) if submitted.is_taken() => {
+                self.sources.push_back(frame);
+                true
+            }
+            Ok(_) => false,
+            Err(rejected) => {
+                self.report(&rejected.error);
+                false
+            }
+        }
     }
 
-    /// Returns the next result.
-    fn finished(&mut self) -> Result<Option<Frame>> {
+    /// Returns the next result whose source was valid to the end.
+    fn finished(&mut self) -> Option<Frame> {
         loop {
-            match self.converter.try_recv()? {
-                Received::Item(ConverterEvent::Frame(frame)) => return Ok(Some(frame)),
-                Received::Item(ConverterEvent::Failed { error, .. } | ConverterEvent::Lost(error)) => {
-                    eprintln!("{}: {error}", self.converter.name());
-                }
-                Received::Item(ConverterEvent::Returned) => {
-                    if let Err(error) = self.converter.reopen() {
-                        eprintln!("{}: {error}", self.converter.name());
+            match self.converter.try_recv() {
+                Ok(Received::Item(ConverterEvent::Frame(result))) => {
+                    if self.sources.pop_front().is_some_and(|source| source.is_valid()) {
+                        self.printed.clear();
+                        return Some(result);
                     }
                 }
-                Received::Item(_) => {}
-                Received::Nothing | Received::Ended => return Ok(None),
+                Ok(Received::Item(ConverterEvent::Failed { error, .. })) => {
+                    self.sources.pop_front();
+                    self.report(&error);
+                }
+                Ok(Received::Item(ConverterEvent::Lost(error))) => self.report(&error),
+                Ok(Received::Item(ConverterEvent::Returned)) => {
+                    if let Err(error) = self.converter.reopen() {
+                        self.report(&error);
+                    }
+                }
+                Ok(Received::Item(_)) => {}
+                Ok(Received::Nothing | Received::Ended) => return None,
+                Err(error) => {
+                    self.report(&error);
+                    return None;
+                }
             }
+        }
+    }
+
+    fn report(&mut self, error: &framelease::Error) {
+        let text = format!("{}: {error}", self.converter.name());
+        if text != self.printed {
+            eprintln!("{text}");
+            self.printed = text;
         }
     }
 }
@@ -166,7 +200,7 @@ fn run() -> Result<()> {
     let builder = Subscriber::builder(&o.input).hold(2).reconnect(Reconnect::Always);
     let mut subscriber = builder.connect(PATIENCE)?;
     let mut publisher = Publisher::builder(&output).reserve(2).bind()?;
-    let (mut scaler, mut skipped): (Option<Scaler>, u64) = (None, 0);
+    let (mut scaler, mut skipped, mut is_pausing): (Option<Scaler>, u64, bool) = (None, 0, false);
     let (mut progress, start) = (Progress::new(), Instant::now());
     while publisher.stats().published < o.frames && !stopped(&stop) {
         let fds = [Some(subscriber.as_fd()), Some(publisher.as_fd()), scaler.as_ref().map(|s| s.converter.as_fd())];
@@ -178,29 +212,41 @@ fn run() -> Result<()> {
         publisher.dispatch()?;
         match subscriber.try_recv()? {
             Received::Item(SubscriberEvent::Format(buffers)) => {
-                if scaler.as_ref().map_or(true, |scaler| scaler.source != *buffers.layout()) {
-                    let new = Scaler::new(&o, buffers.layout())?;
-                    let (name, target) = (new.converter.name(), new.plan.target());
-                    eprintln!("{} to {target} by {name}, at {}", buffers.layout(), output.display());
-                    publisher.announce(new.pool.buffers())?;
-                    scaler = Some(new);
+                if scaler.as_ref().map_or(true, |scaler| scaler.plan.sources() != [*buffers.layout()]) {
+                    // The old buffers may be needed for the new ones.
+                    scaler = None;
+                    match Scaler::new(&o, buffers.layout()) {
+                        Ok(new) => {
+                            let (name, target) = (new.converter.name(), new.plan.target());
+                            eprintln!("{} to {target} by {name}, at {}", buffers.layout(), output.display());
+                            publisher.announce(new.pool.buffers())?;
+                            scaler = Some(new);
+                        }
+                        // The next format may be a better one.
+                        Err(e) if publisher.stats().published > 0 => eprintln!("{}: {e}", buffers.layout()),
+                        Err(e) => return Err(e),
+                    }
                 }
             }
             Received::Item(SubscriberEvent::Frame(frame)) => {
-                let is_taken = scaler.as_mut().map_or(Ok(false), |scaler| scaler.begin(frame))?;
-                skipped += u64::from(!is_taken);
+                is_pausing = false;
+                skipped += u64::from(!scaler.as_mut().is_some_and(|scaler| scaler.begin(frame)));
             }
-            Received::Item(SubscriberEvent::Paused) => _ = publisher.pause(Duration::ZERO)?,
+            Received::Item(SubscriberEvent::Paused) => is_pausing = true,
             Received::Item(SubscriberEvent::Lost(e)) => {
                 eprintln!("waiting for the publisher: {e}");
-                publisher.pause(Duration::ZERO)?;
+                is_pausing = true;
             }
             Received::Item(_) | Received::Nothing => {}
             Received::Ended => break,
         }
-        while let Some(result) = scaler.as_mut().map_or(Ok(None), Scaler::finished)? {
+        while let Some(result) = scaler.as_mut().and_then(Scaler::finished) {
             // No subscriber may block this publisher, so it always has room.
             let _ = publisher.try_publish(result)?;
+        }
+        // After the last result: the next one would continue the stream.
+        if is_pausing && scaler.as_ref().map_or(true, |scaler| scaler.converter.in_flight() == 0) {
+            is_pausing = !publisher.pause(Duration::ZERO)?;
         }
         progress.show(|| {
             let (published, active) = (publisher.stats().published, publisher.active());

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::share::{Publisher, Reconnect, Subscriber};
+use framelease::frame::Pool;
+use framelease::share::{Publisher, Reconnect, Subscriber, SubscriberEvent};
 use framelease::v4l2::Device;
+use framelease::{Received, Station};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -68,19 +71,86 @@ fn prepare_scales_each_frame_once_for_all_subscribers() {
         })
     });
     let (mut sources, begun) = (HashMap::new(), Instant::now());
-    while !models.iter().all(|model| model.is_finished()) {
-        assert!(begun.elapsed() < 3 * SOON, "no results");
+    while !models.iter().all(|model| model.is_finished()) && begun.elapsed() < 3 * SOON {
         let frame = frame(&mut camera);
         sources.insert(frame.meta().sequence, rgb::rgb(&frame).unwrap());
         assert!(publisher.publish(frame, SOON).unwrap().is_taken());
     }
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let printed = ended(child);
+    assert!(models.iter().all(|model| model.is_finished()), "no results");
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.contains("\"backend\":\"m2m") && printed.contains("\"cpu_bytes_touched\":0"), "{printed}");
     for (sequence, result) in models.into_iter().flat_map(|model| model.join().unwrap()) {
         let db = picture::psnr(&halved(&sources[&sequence], &result), &result, |_| true);
         assert!(db > 30.0, "frame {sequence}: {db:.1} dB");
     }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A publisher with frames of its own.
+fn publisher(input: &Path) -> (Pool, Publisher) {
+    let pool = Pool::new(&Allocator::Memfd, packed("NV12", LARGE), 8).unwrap();
+    let mut publisher = Publisher::builder(input).reserve(3).bind().unwrap();
+    publisher.announce(pool.buffers()).unwrap();
+    (pool, publisher)
+}
+
+#[test]
+fn prepare_survives_damaged_frames_and_restarts() {
+    let Some(program) = example("prepare") else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-prepare-restart-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let input = folder.join("camera");
+    let (mut pool, mut source) = publisher(&input);
+    let child = Command::new(program)
+        .args(["--size", &SMALL.to_string(), "--backend", "cpu", "--input"])
+        .arg(&input)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let models = thread::spawn({
+        let output = folder.join("camera.prepared");
+        move || {
+            let builder = Subscriber::builder(output).reconnect(Reconnect::Always);
+            let mut subscriber = builder.connect(SOON).unwrap();
+            let mut seen = Vec::new();
+            while seen.len() < 60 {
+                match subscriber.recv(SOON).unwrap() {
+                    Received::Item(SubscriberEvent::Frame(frame)) => seen.push(frame.meta().sequence),
+                    Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            seen
+        }
+    });
+    let begun = Instant::now();
+    for sequence in 0.. {
+        if models.is_finished() || begun.elapsed() > 3 * SOON {
+            break;
+        }
+        // The publisher ends right after a frame, and another one takes its place.
+        if sequence % 30 == 29 {
+            drop((pool, source));
+            (pool, source) = publisher(&input);
+        }
+        if let Some(frame) = pool.try_acquire() {
+            let mut frame = frame.freeze_full(sequence, sequence);
+            if sequence % 10 == 3 {
+                let mut meta = *frame.meta();
+                meta.payload[0].bytes /= 2;
+                frame = frame.with_meta(meta);
+            }
+            assert!(source.publish(frame, SOON).unwrap().is_taken());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let ended = ended(child);
+    assert!(ended.status.success(), "{ended:?}");
+    let seen = models.join().unwrap();
+    assert!(seen.iter().all(|sequence| sequence % 10 != 3), "{seen:?}");
+    assert!(seen.last() > Some(&60), "no result after a restart: {seen:?}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
