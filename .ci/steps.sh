@@ -3,7 +3,7 @@
 #   .ci/run                all steps
 #   .ci/run STEP...        these steps
 #   .ci/run --list         the names of the steps
-#   .ci/run --strict ...   fails at the end if something could not run that Debian, crates.io or rustup serve.
+#   .ci/run --strict ...   fails at the end if something could not run that Debian, crates.io, PyPI or rustup serve.
 #                          The default where CI=true.
 
 cd "$(dirname "$0")/.."

@@ -263,11 +263,17 @@ impl FrameRead<'_> {
         self.guard(memory)?.bytes(within(payload, first, len))
     }
 
-    fn copy(&self, from: SharedBytes<'_>, to: &mut [u8]) {
-        match self.frame.buffers().cpu_reads() {
-            CpuReads::Uncached => from.copy_uncached_to(to),
-            _ => from.copy_to(to),
+    /// Copies bytes that this access has lent, as fast as their memory permits.
+    pub(crate) fn copy(&self, from: SharedBytes<'_>, to: &mut [u8]) {
+        match self.is_uncached() {
+            true => from.copy_uncached_to(to),
+            false => from.copy_to(to),
         };
+    }
+
+    /// Returns `true` for memory that is not for reading in place.
+    pub(crate) fn is_uncached(&self) -> bool {
+        self.frame.buffers().cpu_reads() == CpuReads::Uncached
     }
 
     fn guard(&self, memory: usize) -> Result<&CpuRead<'_>> {

@@ -199,7 +199,14 @@ impl Scratch {
             self.scaled[to].resize(width * (end - begin) * bytes, 0);
             for (row, out) in (begin..end).zip(self.scaled[to].chunks_exact_mut(width * bytes)) {
                 let span = |row: usize| read.span(index, (top + row) as u32, left * bytes, columns * bytes);
-                let (above, below) = (span(2 * row)?, span(2 * row + 1)?);
+                let (mut above, mut below) = (span(2 * row)?, span(2 * row + 1)?);
+                if read.is_uncached() {
+                    self.fetched.resize(2 * columns * bytes, 0);
+                    let (first, second) = self.fetched.split_at_mut(columns * bytes);
+                    read.copy(above, first);
+                    read.copy(below, second);
+                    (above, below) = (SharedBytes::from(&*first), SharedBytes::from(&*second));
+                }
                 match bytes {
                     1 => halve_shared::<1>(above, below, out),
                     _ => halve_shared::<2>(above, below, out),

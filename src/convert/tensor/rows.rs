@@ -42,9 +42,9 @@ pub(super) struct Rows {
 impl Rows {
     /// Makes room for this many planes.
     pub(super) fn prepare(&mut self, planes: usize) {
-        while self.buffers.len() < planes {
-            self.buffers.push(Box::new([0; ROOM + 4]));
-        }
+        // By a vector: an array would need as much of the stack.
+        let row = || vec![0; ROOM + 4].into_boxed_slice().try_into().ok();
+        self.buffers.extend((self.buffers.len()..planes).filter_map(|_| row()));
     }
 
     /// Forgets the rows of an earlier frame.
