@@ -297,6 +297,20 @@ fn publisher_of_another_user_is_known_and_can_be_refused() {
 }
 
 #[test]
+fn fences_need_a_publisher_that_waits_for_them() {
+    let mut s = Stage::new(12);
+    let error = s.connect(s.subscriber().fences()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("fence_timeout"), "{error}");
+    let mut s = Stage::with(12, |b| b.fence_timeout(SOON));
+    let mut subscriber = s.join(s.subscriber().fences());
+    for _ in 0..30 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut subscriber).meta().sequence, sequence, "memory without fences is released at once");
+    }
+}
+
+#[test]
 fn subscriber_without_descriptors_takes_the_buffers_it_can() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());

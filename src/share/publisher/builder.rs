@@ -159,9 +159,12 @@ impl PublisherBuilder {
         self
     }
 
-    /// Sets how long the buffers of a subscriber that is gone wait for its devices. A process can die while a GPU or a
-    /// display reads a frame that the process held. The publisher then keeps that buffer from the source until the
-    /// fences on its dma-buf have signaled, at most for `timeout`. The buffer counts as a quota meanwhile.
+    /// Sets how long a buffer waits for the devices of subscribers, as far as drivers attach fences to its dma-bufs.
+    /// The publisher keeps the buffer from the source until these fences have signaled, at most for `timeout`. The
+    /// buffer counts as a quota meanwhile. This concerns:
+    /// - a subscriber that is gone: a process can die while a GPU or a display reads a frame that the process held.
+    /// - a subscriber with [`fences`](crate::share::SubscriberBuilder::fences), which releases a frame while its device
+    ///   still reads it. After `timeout` its lease ends although the device has not finished.
     ///
     /// By default the source may fill the buffer at once: a camera waits for no fence. The device then reads a later
     /// picture, and nothing else happens. Devices that attach no fence (V4L2) are never waited for.

@@ -45,6 +45,8 @@ pub(super) struct Connection {
     pub(super) owes_revoke: bool,
     /// Whether END is due, once no frame waits for the peer. Until the next frame, releases wake the publisher.
     pub(super) ending: Ending,
+    /// A released frame's lease ends when the devices that use its buffer have finished.
+    pub(super) waits_for_fences: bool,
     protocol: Protocol,
 }
 
@@ -67,6 +69,7 @@ impl Connection {
             read_in: 0,
             owes_revoke: false,
             ending: Ending::No,
+            waits_for_fences: false,
             protocol: Protocol::Native(NativePeer::default()),
         }
     }

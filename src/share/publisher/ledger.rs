@@ -58,6 +58,8 @@ struct Lease {
     id: LeaseId,
     sent_ns: u64,
     revoked: bool,
+    /// The peer has released it, and a device of the peer still uses the buffer.
+    settling: bool,
 }
 
 #[derive(Debug)]
@@ -355,7 +357,7 @@ impl<T> Ledger<T> {
         let Some(lent) = self.lent.iter_mut().find(|l| l.id.generation == generation) else { return };
         lent.waiting &= !(1 << peer);
         lent.holders |= 1 << peer;
-        p.leases.push(Lease { id: lent.id, sent_ns: now_ns, revoked: false });
+        p.leases.push(Lease { id: lent.id, sent_ns: now_ns, revoked: false, settling: false });
         p.sent += 1;
         p.has_replaced = false;
     }
@@ -378,26 +380,54 @@ impl<T> Ledger<T> {
         peer.leases.iter().map(|l| l.id).find(|id| id.generation == generation)
     }
 
+    /// Returns the item of a lease that the peer has not released.
+    pub(crate) fn leased(&self, peer: usize, id: LeaseId) -> Option<&T> {
+        self.lease_at(peer, id, false)?;
+        self.lent.iter().find(|l| l.id.generation == id.generation).map(|l| &l.item)
+    }
+
     /// Ends a lease that the peer has released.
     pub(crate) fn release(&mut self, peer: usize, id: LeaseId) -> Result<(), IllegalRelease> {
-        let p = self.peers.get_mut(peer).and_then(Option::as_mut).ok_or(IllegalRelease(id))?;
-        let at = p.leases.iter().position(|l| l.id == id).ok_or(IllegalRelease(id))?;
-        p.leases.swap_remove(at);
+        let at = self.lease_at(peer, id, false).ok_or(IllegalRelease(id))?;
+        self.end(peer, at);
+        Ok(())
+    }
+
+    /// Notes that the peer has released a lease, and that its device still uses the buffer. The lease counts until
+    /// [`Ledger::settled`].
+    pub(crate) fn settle(&mut self, peer: usize, id: LeaseId) -> Result<(), IllegalRelease> {
+        let at = self.lease_at(peer, id, false).ok_or(IllegalRelease(id))?;
+        if let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) {
+            p.leases[at].settling = true;
+        }
+        Ok(())
+    }
+
+    /// Ends a lease after [`Ledger::settle`]. Does nothing if the peer was removed in the meantime.
+    pub(crate) fn settled(&mut self, peer: usize, id: LeaseId) {
+        if let Some(at) = self.lease_at(peer, id, true) {
+            self.end(peer, at);
+        }
+    }
+
+    fn lease_at(&self, peer: usize, id: LeaseId, settling: bool) -> Option<usize> {
+        let p = self.peers.get(peer)?.as_ref()?;
+        p.leases.iter().position(|l| l.id == id && l.settling == settling)
+    }
+
+    fn end(&mut self, peer: usize, at: usize) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        let id = p.leases.swap_remove(at).id;
         if let Some(lent) = self.lent.iter_mut().find(|l| l.id.generation == id.generation) {
             lent.holders &= !(1 << peer);
         }
         self.sweep();
-        Ok(())
     }
 
-    /// Ends all leases that the peer has of a pool.
-    pub(crate) fn retired(&mut self, peer: usize, pool: u32) {
-        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
-        p.leases.retain(|l| l.id.pool != pool);
-        for lent in self.lent.iter_mut().filter(|l| l.id.pool == pool) {
-            lent.holders &= !(1 << peer);
-        }
-        self.sweep();
+    /// Returns the leases of a pool that the peer has not released.
+    pub(crate) fn leases_of(&self, peer: usize, pool: u32) -> Vec<LeaseId> {
+        let leases = self.peers.get(peer).and_then(Option::as_ref).map_or(&[][..], |p| &p.leases);
+        leases.iter().filter(|l| l.id.pool == pool && !l.settling).map(|l| l.id).collect()
     }
 
     /// Returns the oldest lease of a peer that is not expelled, and when it was sent.
@@ -584,7 +614,9 @@ mod tests {
             (0..2).for_each(|p| l.activate(p));
             let slots = |ids: Vec<LeaseId>| ids.iter().map(|id| id.slot).collect::<Vec<_>>();
             assert_eq!((slots(send_all(&mut l, 0)), slots(send_all(&mut l, 1))), (vec![0, 1], vec![2]));
-            (0..2).for_each(|p| l.retired(p, pool));
+            for peer in 0..2 {
+                l.leases_of(peer, pool).into_iter().for_each(|id| l.release(peer, id).unwrap());
+            }
         }
         let counts = |p| (l.figures(p).sent, l.figures(p).dropped);
         // The third has not answered since, so the frames that wait for it are neither sent nor dropped.
@@ -616,6 +648,8 @@ mod tests {
         Send(usize),
         NotSent(usize),
         Release(usize, usize),
+        Settle(usize, usize),
+        Settled(usize),
         Foreign(usize),
     }
 
@@ -633,6 +667,8 @@ mod tests {
             peer.clone().prop_map(Step::Send),
             peer.clone().prop_map(Step::NotSent),
             (peer.clone(), 0usize..3).prop_map(|(p, n)| Step::Release(p, n)),
+            (peer.clone(), 0usize..3).prop_map(|(p, n)| Step::Settle(p, n)),
+            peer.clone().prop_map(Step::Settled),
             peer.prop_map(Step::Foreign),
         ]
     }
@@ -645,6 +681,7 @@ mod tests {
             let mut l: Ledger<Rc<()>> = Ledger::new(false);
             l.set_pool(Some(1), SLOTS, RESERVE);
             let mut out: Vec<(usize, LeaseId)> = Vec::new();
+            let mut settling: Vec<(usize, LeaseId)> = Vec::new();
             let mut items: Vec<std::rc::Weak<()>> = Vec::new();
             for s in steps {
                 match s {
@@ -656,6 +693,7 @@ mod tests {
                     Step::Remove(p) => {
                         l.remove(p);
                         out.retain(|&(holder, _)| holder != p);
+                        settling.retain(|&(holder, _)| holder != p);
                     }
                     Step::Stop(p) => l.stop(p),
                     Step::Expel(p) => l.expel(p),
@@ -678,6 +716,22 @@ mod tests {
                             prop_assert!(l.release(holder, id).is_err());
                         }
                     }
+                    Step::Settle(p, n) => {
+                        let own: Vec<_> = out.iter().filter(|(holder, _)| *holder == p).copied().collect();
+                        if let Some(&(holder, id)) = own.get(n) {
+                            out.retain(|&lease| lease != (holder, id));
+                            settling.push((holder, id));
+                            prop_assert_eq!(l.settle(holder, id), Ok(()));
+                            prop_assert!(l.settle(holder, id).is_err() && l.release(holder, id).is_err());
+                        }
+                    }
+                    Step::Settled(p) => {
+                        if let Some(at) = settling.iter().position(|&(holder, _)| holder == p) {
+                            let (holder, id) = settling.remove(at);
+                            l.settled(holder, id);
+                            l.settled(holder, id);
+                        }
+                    }
                     Step::Foreign(p) => {
                         let id = LeaseId { pool: 1, slot: 0, generation: u64::MAX };
                         prop_assert!(l.release(p, id).is_err());
@@ -687,11 +741,11 @@ mod tests {
                 let alive = items.iter().filter(|i| i.strong_count() > 0).count();
                 prop_assert_eq!(alive, l.lent.len());
                 for lent in &l.lent {
-                    let holders = out.iter().filter(|(_, id)| *id == lent.id).fold(0u64, |m, (p, _)| m | 1 << p);
+                    let holders = out.iter().chain(&settling).filter(|(_, id)| *id == lent.id).fold(0u64, |m, (p, _)| m | 1 << p);
                     prop_assert_eq!(lent.holders, holders);
                     prop_assert!(lent.holders | lent.waiting != 0 || Some(lent.id.generation) == l.newest);
                 }
-                for (_, id) in &out {
+                for (_, id) in out.iter().chain(&settling) {
                     prop_assert!(l.lent.iter().any(|lent| lent.id == *id), "a held frame was dropped");
                 }
                 // Invariants 2 and 3: quotas are limits.

@@ -2,9 +2,10 @@
 //! world.
 //!
 //! The world has a publisher, two subscribers, and messages under way in both directions. At any time one of these can
-//! happen: a frame is published; a message is delivered or answered; a lease is given back, revoked or quarantined; the
-//! pool changes; a subscriber is killed, its death is seen, or another one takes its place; the publisher is killed and
-//! another one starts, with other memory and its own count. `FRAMELEASE_STORM` makes the world larger.
+//! happen: a frame is published; a message is delivered or answered; a lease is given back, revoked or quarantined; a
+//! device finishes; the pool changes; a subscriber is killed, its death is seen, or another one takes its place; the
+//! publisher is killed and another one starts, with other memory and its own count. `FRAMELEASE_STORM` makes the world
+//! larger.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -22,6 +23,7 @@ struct Budget {
     kills: u8,
     deadlines: u8,
     restarts: u8,
+    fences: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,8 @@ struct Peer {
     holds: Vec<LeaseId>,
     /// Frames of a dead publisher that the subscriber's program reads.
     stale: Vec<LeaseId>,
+    /// Frames that it has released, and that its device reads.
+    devices: Vec<LeaseId>,
     /// Pools that the subscriber has mapped.
     pools: Vec<u32>,
     inbox: VecDeque<ToPeer>,
@@ -74,7 +78,8 @@ const FREED_FROM_QUARANTINE: u8 = 2;
 const HELD_ACROSS_POOLS: u8 = 4;
 const DIED_WITH_A_LEASE: u8 = 8;
 const STALE_BY_A_NAME_IN_USE: u8 = 16;
-const ALL: u8 = 31;
+const READ_BY_A_DEVICE_AFTER_ITS_POOL: u8 = 32;
+const ALL: u8 = 63;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -84,6 +89,8 @@ enum Step {
     Expel,
     Admit(usize),
     Take(usize),
+    Settle(usize),
+    Signal(usize, usize),
     Reap(usize),
     Deliver(usize),
     Drop(usize, usize),
@@ -120,8 +127,10 @@ impl World {
         let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel, Step::Restart];
         for (p, peer) in self.peers.iter().enumerate() {
             steps.extend([Step::Admit(p), Step::Take(p), Step::Reap(p), Step::Deliver(p), Step::Kill(p)]);
-            let (holds, stale) = peer.as_ref().map_or((0, 0), |peer| (peer.holds.len(), peer.stale.len()));
-            steps.push(Step::Reconnect(p));
+            steps.extend([Step::Reconnect(p), Step::Settle(p)]);
+            let lens = |peer: &Peer| (peer.holds.len(), peer.stale.len(), peer.devices.len());
+            let (holds, stale, devices) = peer.as_ref().map_or((0, 0, 0), lens);
+            steps.extend((0..devices).map(|i| Step::Signal(p, i)));
             steps.extend((0..holds).map(|i| Step::Drop(p, i)));
             steps.extend((0..stale).map(|i| Step::DropStale(p, i)));
         }
@@ -174,6 +183,22 @@ impl World {
                 self.peers[p] = Some(Peer { number, ..Peer::default() });
             }
             Step::Take(p) => return self.take(p),
+            // The publisher reads a RELEASE, and the subscriber's device still reads the frame.
+            Step::Settle(p) => {
+                self.left.fences = self.left.fences.checked_sub(1)?;
+                let peer = self.peers[p].as_mut()?;
+                let Some(FromPeer::Release(id)) = peer.outbox.front().copied() else { return None };
+                peer.outbox.pop_front();
+                peer.devices.push(id);
+                self.ledger.settle(peer.number, id).expect("a peer that keeps the rules");
+                assert!(self.ledger.release(peer.number, id).is_err(), "released twice");
+            }
+            Step::Signal(p, i) => {
+                let peer = self.peers[p].as_mut().filter(|peer| !peer.is_cut_off)?;
+                let id = peer.devices.remove(i);
+                self.ledger.settled(peer.number, id);
+                return Some(if id.pool == self.pool { 0 } else { READ_BY_A_DEVICE_AFTER_ITS_POOL });
+            }
             Step::Reap(p) => {
                 let peer = self.peers[p].take_if(|peer| peer.is_dead)?;
                 // The publisher that served it is dead, too.
@@ -268,7 +293,9 @@ impl World {
                     u8::from(was_revoked) * REVOKED_AND_RELEASED + u8::from(was_expelled) * FREED_FROM_QUARANTINE,
                 );
             }
-            FromPeer::Retired(pool) => self.ledger.retired(number, pool),
+            FromPeer::Retired(pool) => {
+                assert!(self.ledger.leases_of(number, pool).is_empty(), "RELEASE comes before RETIRED");
+            }
         }
         Some(0)
     }
@@ -298,7 +325,7 @@ impl World {
         for peer in self.peers.iter().flatten().filter(|peer| !peer.is_dead && !peer.is_cut_off) {
             // A frame that is read, or will be read when its message is delivered, is still in its buffer.
             let coming = peer.inbox.iter().filter_map(|m| if let ToPeer::Frame(id) = m { Some(*id) } else { None });
-            for id in peer.holds.iter().copied().chain(coming) {
+            for id in peer.holds.iter().chain(&peer.devices).copied().chain(coming) {
                 let lent = self.ledger.lent.iter().find(|l| l.item == (id.pool, id.slot as u8));
                 assert!(lent.is_some_and(|l| l.id == id), "{id:?} is read, and its buffer was returned");
             }
@@ -363,21 +390,37 @@ fn explore(budget: Budget) -> (usize, u8) {
 
 #[test]
 fn rules_hold_in_every_order_of_events() {
-    let budget =
-        |[frames, pools, kills, deadlines, restarts]: [u8; 5]| Budget { frames, pools, kills, deadlines, restarts };
+    let budget = |[frames, pools, kills, deadlines, restarts, fences]: [u8; 6]| Budget {
+        frames,
+        pools,
+        kills,
+        deadlines,
+        restarts,
+        fences,
+    };
     // The larger worlds take half a minute.
     let worlds = match std::env::var_os("FRAMELEASE_STORM") {
         Some(_) => {
-            vec![[2, 1, 1, 1, 0], [4, 0, 0, 1, 0], [3, 1, 0, 0, 0], [3, 0, 0, 0, 1], [2, 1, 0, 0, 1], [2, 0, 1, 1, 1]]
+            vec![
+                [2, 1, 1, 1, 0, 0],
+                [4, 0, 0, 1, 0, 0],
+                [3, 1, 0, 0, 0, 0],
+                [3, 0, 0, 0, 1, 0],
+                [2, 1, 0, 0, 1, 0],
+                [2, 0, 1, 1, 1, 0],
+                [2, 1, 1, 1, 0, 2],
+            ]
         }
         None => vec![
-            [1, 1, 1, 1, 0],
-            [3, 0, 0, 0, 0],
-            [2, 0, 0, 1, 0],
-            [2, 0, 1, 0, 0],
-            [1, 1, 1, 0, 0],
-            [2, 1, 0, 0, 0],
-            [2, 0, 0, 0, 1],
+            [1, 1, 1, 1, 0, 0],
+            [3, 0, 0, 0, 0, 0],
+            [2, 0, 0, 1, 0, 0],
+            [2, 0, 1, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [2, 1, 0, 0, 0, 0],
+            [2, 0, 0, 0, 1, 0],
+            [2, 0, 0, 1, 0, 1],
+            [1, 1, 0, 0, 0, 1],
         ],
     };
     let mut seen = 0;

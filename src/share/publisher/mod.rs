@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use self::connection::{Connection, Ending, Stage};
-use self::fence_waits::FenceWaits;
+use self::fence_waits::{FenceWaits, Reader};
 use self::ledger::{Leases, Ledger};
 use self::listener::Listener;
 use self::shared_pool::SharedPool;
@@ -435,16 +435,25 @@ impl Publisher {
         handshakes.chain(self.retry_ns).chain(leases).chain(stall).min()
     }
 
-    /// Keeps the frames that subscribers held when they went until the fences on their buffers have signaled.
+    /// Keeps the frames that subscribers held when they went until the fences on their buffers have signaled, and ends
+    /// the leases of subscribers whose fences have signaled.
     fn wait_for_fences(&mut self) {
         let Some(waits) = &mut self.fence_waits else { return };
         while let Some((pool, frame)) = self.ledger.take_abandoned() {
-            waits.add(pool, frame, &self.work, FENCE);
+            waits.add(Reader::Gone { pool }, frame, &self.work, FENCE);
         }
         waits.settle(&self.work, FENCE);
-        self.ledger.withhold(self.pool.as_ref().map_or(0, |pool| waits.count(pool.number)));
+        self.ledger.withhold(self.pool.as_ref().map_or(0, |pool| waits.abandoned(pool.number)));
         if let Some(deadline) = waits.next_deadline() {
             self.alarm.wake_at(deadline);
+        }
+        while let Some((peer, id)) = self.fence_waits.as_mut().and_then(FenceWaits::next_settled) {
+            self.ledger.settled(peer, id);
+            if let Some(i) = self.connections.iter().position(|c| c.as_ref().is_some_and(|c| c.peer == Some(peer))) {
+                self.let_go(i, peer);
+                self.flush(i);
+                self.set_interest(i);
+            }
         }
     }
 

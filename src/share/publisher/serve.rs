@@ -6,16 +6,17 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::epoll::EpollFlags;
 
 use super::connection::{Connection, Ending, Stage};
+use super::fence_waits::Reader;
 use super::ledger::{Leases, Ledger, Terms};
 use super::outcome::{Announced, Fault, Incoming};
 use super::peer_socket::PeerSocket;
-use super::{Publisher, PublisherEvent, LISTENER, PIDFD};
+use super::{Publisher, PublisherEvent, FENCE, LISTENER, PIDFD};
 use crate::error::{Error, ErrorKind, Reason};
 use crate::frame::Frame;
 use crate::log::event;
 use crate::share::peer_info::PeerInfo;
 use crate::share::policy::Policy;
-use crate::share::wire::{Bye, Hello, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
+use crate::share::wire::{Bye, Hello, LeaseId, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::{peer, socket};
@@ -231,6 +232,7 @@ impl Publisher {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return Ok(()) };
         match (message, c.peer) {
             (ToPublisher::Hello(hello), None) => {
+                c.waits_for_fences = hello.fences && self.fence_waits.is_some();
                 let terms = self.terms_of(hello);
                 self.admit(i, terms);
             }
@@ -239,18 +241,29 @@ impl Publisher {
             (ToPublisher::BufferOk(id), Some(peer)) => self.buffer_answered(i, peer, id, true)?,
             (ToPublisher::BufferFailed(id), Some(peer)) => self.buffer_answered(i, peer, id, false)?,
             (ToPublisher::Release(leases), Some(peer)) => {
-                for &id in leases.as_slice() {
-                    self.ledger.release(peer, id).map_err(|e| Fault::Protocol(e.to_string()))?;
-                }
+                let waits = c.waits_for_fences;
+                leases.as_slice().iter().try_for_each(|&id| self.end_lease(peer, id, waits))?;
                 self.let_go(i, peer);
             }
             (ToPublisher::Retired { pool }, Some(peer)) => {
                 c.retired()?;
-                self.ledger.retired(peer, pool);
+                let waits = c.waits_for_fences;
+                self.ledger.leases_of(peer, pool).into_iter().try_for_each(|id| self.end_lease(peer, id, waits))?;
                 self.let_go(i, peer);
             }
         }
         Ok(())
+    }
+
+    /// Ends a lease. With `waits_for_fences`, not before the devices that use the buffer have finished.
+    fn end_lease(&mut self, peer: usize, id: LeaseId, waits_for_fences: bool) -> std::result::Result<(), Fault> {
+        let frame = if waits_for_fences { self.ledger.leased(peer, id) } else { None };
+        let is_read = match (frame, &mut self.fence_waits) {
+            (Some(frame), Some(waits)) => waits.add(Reader::Peer(peer, id), frame.clone(), &self.work, FENCE),
+            _ => false,
+        };
+        let released = if is_read { self.ledger.settle(peer, id) } else { self.ledger.release(peer, id) };
+        released.map_err(|e| Fault::Protocol(e.to_string()))
     }
 
     /// The RELEASE of a `unixfdsrc`.
@@ -287,7 +300,7 @@ impl Publisher {
     }
 
     /// Disconnects an expelled peer after its last lease.
-    fn let_go(&mut self, i: usize, peer: usize) {
+    pub(super) fn let_go(&mut self, i: usize, peer: usize) {
         let expelled = self.connections[i].as_ref().is_some_and(|c| matches!(c.stage, Stage::Expelled { .. }));
         if expelled && self.ledger.held_by(peer) == 0 {
             self.disconnect(i, ErrorKind::Disconnected, "it has returned its last lease");
@@ -334,6 +347,7 @@ impl Publisher {
                     quota: terms.quota() as u16,
                     epoch: self.epoch,
                     lease_deadline_ms: u32::try_from(revoke).unwrap_or(u32::MAX),
+                    fences: c.waits_for_fences,
                 });
                 let info = c.info;
                 // Nothing was sent on this connection yet, so its queue is empty.

@@ -30,6 +30,7 @@ pub struct SubscriberBuilder {
     pub(super) policy: Policy,
     pub(super) rate: Rate,
     pub(super) reconnect: Reconnect,
+    pub(super) fences: bool,
     publisher_user: Option<u32>,
 }
 
@@ -41,6 +42,7 @@ impl SubscriberBuilder {
             policy: Policy::default(),
             rate: Rate::default(),
             reconnect: Reconnect::default(),
+            fences: false,
             publisher_user: None,
         }
     }
@@ -69,6 +71,21 @@ impl SubscriberBuilder {
     /// Sets whether to connect again after the publisher is gone. Default [`Reconnect::Never`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
+        self
+    }
+
+    /// Lets this process drop frames that its device still reads. The process attaches the device's fence to each
+    /// memory plane first: [`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file) with
+    /// [`Access::Read`](crate::dmabuf::Access::Read), or a driver that does the same by itself, as those of OpenGL do.
+    /// The lease then counts until the fences have signaled, so [`SubscriberBuilder::hold`] must have room for the
+    /// frames that the device still reads. Default: no; a frame is dropped when its device has finished.
+    ///
+    /// [`SubscriberBuilder::connect`] fails with `Unsupported` if the publisher has no
+    /// [`fence_timeout`](crate::share::PublisherBuilder::fence_timeout). A later publisher without it counts as
+    /// missing: with [`Reconnect::Always`](super::Reconnect::Always) the subscriber tries again. The publisher makes
+    /// one `poll` more for each frame and memory plane.
+    pub fn fences(mut self) -> Self {
+        self.fences = true;
         self
     }
 

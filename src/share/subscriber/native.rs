@@ -214,7 +214,7 @@ impl Dialect for Native {
 
     fn open(&mut self, reconnector: &Reconnector) -> Result<Connected> {
         let failed = |op| move |e| Error::os(op, e);
-        let SubscriberBuilder { ref path, hold, policy, rate, .. } = self.settings;
+        let SubscriberBuilder { ref path, hold, policy, rate, fences, .. } = self.settings;
         let socket = socket::connect(path, Carries::Messages).map_err(connect_error)?;
         let publisher = PeerInfo::from(peer::credentials(socket.as_fd()).map_err(failed("SO_PEERCRED"))?);
         self.settings.check_publisher(&publisher)?;
@@ -224,7 +224,7 @@ impl Dialect for Native {
             return Err(connect_error(Errno::ECONNREFUSED));
         }
         let link = Link::new(socket, hold, reconnector.alarm());
-        let hello = Hello { version_min: VERSION, version_max: VERSION, hold, policy, rate };
+        let hello = Hello { version_min: VERSION, version_max: VERSION, hold, policy, rate, fences };
         reconnector.watch(link.socket()).map_err(failed("epoll_ctl"))?;
         // Without the pidfd, the hang-up still shows that the publisher died.
         let presumed = match process {
@@ -407,6 +407,10 @@ impl Native {
         match message {
             ToSubscriber::Welcome(welcome) if !is_greeted && welcome.version == VERSION => {
                 crate::log::event!("{}: admitted, quota {}", io.path.display(), welcome.quota);
+                if self.settings.fences && !welcome.fences {
+                    let text = "the publisher does not wait for fences; possibly its fence_timeout is not set";
+                    return Err(io.error(ErrorKind::Unsupported, "connect", text).into());
+                }
                 c.welcome = Some(welcome);
                 Ok(())
             }

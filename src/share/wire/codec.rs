@@ -28,6 +28,9 @@ mod kind {
     pub(super) const NEWER: u16 = 24;
 }
 
+/// The bit of *features* in HELLO, which asks for it, and in WELCOME, which grants it.
+const FENCES: u32 = 1;
+
 impl ToPublisher {
     pub(crate) fn encode(&self) -> Encoded {
         match *self {
@@ -49,7 +52,7 @@ impl ToPublisher {
                     .u16(h.hold)
                     .u16(policy)
                     .u16(depth)
-                    .u16(0)
+                    .u16(if h.fences { FENCES as u16 } else { 0 })
                     .u32(nth)
                     .u32(milli_fps)
             }
@@ -71,7 +74,7 @@ impl ToPublisher {
                 let hold = f.u16()?;
                 check((1..=MAX_SLOTS as u16).contains(&hold), "hold")?;
                 let (policy, depth) = (f.u16()?, f.u16()?);
-                f.u16()?;
+                let features = u32::from(f.u16()?);
                 let policy = match policy {
                     0 => Policy::Latest,
                     1 if (1..=32).contains(&depth) => Policy::Fifo(depth),
@@ -84,7 +87,8 @@ impl ToPublisher {
                     (1, fps) => Rate::MilliFps(fps),
                     _ => return Err(Malformed::Field("rate")),
                 };
-                Self::Hello(Hello { version_min, version_max, hold, policy, rate })
+                let fences = features & FENCES != 0;
+                Self::Hello(Hello { version_min, version_max, hold, policy, rate, fences })
             }
             kind::BUFFER_OK => Self::BufferOk(f.slot()?),
             kind::BUFFER_FAILED => Self::BufferFailed(f.slot()?),
@@ -106,7 +110,13 @@ impl ToSubscriber {
     pub(crate) fn encode(&self) -> Encoded {
         match *self {
             Self::Welcome(w) => {
-                Encoded::new(kind::WELCOME, CRITICAL).u16(w.version).u16(w.quota).u32(w.lease_deadline_ms).u64(w.epoch)
+                let m = Encoded::new(kind::WELCOME, CRITICAL).u16(w.version).u16(w.quota);
+                let m = m.u32(w.lease_deadline_ms).u64(w.epoch);
+                if w.fences {
+                    m.u32(FENCES)
+                } else {
+                    m
+                }
             }
             Self::Format(f) => encode_format(&f),
             Self::Buffer(id) => Encoded::new(kind::BUFFER, CRITICAL).slot(id),
@@ -141,7 +151,10 @@ impl ToSubscriber {
         Ok(Some(match kind {
             kind::WELCOME => {
                 let (version, quota) = (f.u16()?, f.u16()?);
-                Self::Welcome(Welcome { version, quota, lease_deadline_ms: f.u32()?, epoch: f.u64()? })
+                let (lease_deadline_ms, epoch) = (f.u32()?, f.u64()?);
+                // Absent if nothing is granted, and in messages of earlier publishers.
+                let features = f.u32().unwrap_or_default();
+                Self::Welcome(Welcome { version, quota, lease_deadline_ms, epoch, fences: features & FENCES != 0 })
             }
             kind::FORMAT => Self::Format(decode_format(&mut f)?),
             kind::BUFFER => Self::Buffer(f.slot()?),
@@ -257,7 +270,10 @@ mod tests {
     }
 
     fn to_publisher() -> Vec<ToPublisher> {
-        let hello = |policy, rate| ToPublisher::Hello(Hello { version_min: 1, version_max: 4, hold: 2, policy, rate });
+        let hello = |policy, rate| {
+            let fences = policy == Policy::Block;
+            ToPublisher::Hello(Hello { version_min: 1, version_max: 4, hold: 2, policy, rate, fences })
+        };
         vec![
             hello(Policy::Latest, Rate::All),
             hello(Policy::Fifo(32), Rate::EveryNth(3)),
@@ -282,7 +298,13 @@ mod tests {
             payload: [Payload { offset_bytes: 128, bytes: 9 }; MAX_PLANES],
         };
         vec![
-            ToSubscriber::Welcome(Welcome { version: 1, quota: 2, epoch: u64::MAX, lease_deadline_ms: 5 }),
+            ToSubscriber::Welcome(Welcome {
+                version: 1,
+                quota: 2,
+                epoch: u64::MAX,
+                lease_deadline_ms: 5,
+                fences: false,
+            }),
             ToSubscriber::Format(Format {
                 pool: 1,
                 slots: 64,

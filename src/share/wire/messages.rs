@@ -25,6 +25,8 @@ pub(crate) struct Hello {
     pub(crate) hold: u16,
     pub(crate) policy: Policy,
     pub(crate) rate: Rate,
+    /// The subscriber releases frames while its devices still read them, and has attached their fences.
+    pub(crate) fences: bool,
 }
 
 /// The publisher's answer to HELLO.
@@ -37,6 +39,8 @@ pub(crate) struct Welcome {
     pub(crate) epoch: u64,
     /// The time after which a lease is revoked; 0: never.
     pub(crate) lease_deadline_ms: u32,
+    /// The publisher waits for fences of the subscriber's devices. It grants this only if HELLO asks for it.
+    pub(crate) fences: bool,
 }
 
 /// A pool with its number and layout.
