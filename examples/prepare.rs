@@ -32,7 +32,7 @@ Usage: prepare [OPTIONS]
   --size WxH      size of the results (default 640x640)
   --to C          format of the results, as a V4L2 code or name (default RGB24)
   --stretch       fill the whole result. The default keeps the ratio and adds gray margins
-  --backend B     g2d, m2m or cpu (default: the first that can do it)
+  --backend B     g2d, m2m, vulkan or cpu (default: the first that can do it)
   --buffers N     buffers of the results (default 8)
   --frames N      stop after N results
   --json          print the figures as one JSON object on standard output
@@ -81,8 +81,8 @@ impl Options {
                 Long("stretch") => o.scaling = Scaling::Stretch,
                 Long("backend") => match parser.value()?.string()?.as_str() {
                     "auto" => o.backend = None,
-                    name @ ("g2d" | "m2m" | "cpu") => o.backend = Some(name.into()),
-                    name => return Err(format!("--backend {name}: it is auto, g2d, m2m or cpu").into()),
+                    name @ ("g2d" | "m2m" | "vulkan" | "cpu") => o.backend = Some(name.into()),
+                    name => return Err(format!("--backend {name}: it is auto, g2d, m2m, vulkan or cpu").into()),
                 },
                 Long("buffers") => o.buffers = value(&mut parser, "buffers")?,
                 Long("frames") => o.frames = value(&mut parser, "frames")?,

@@ -92,6 +92,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `g2d` | yes | `convert::G2d`: the G2D engine of i.MX, through libg2d, which is loaded at run time |
+//! | `vulkan` | no | `convert::Vulkan`: GPUs, through Vulkan, whose loader is opened at run time |
 //! | `drm` | no | `drm`, `negotiate::DisplayChain`, `dmabuf::Attachment` |
 //! | `unixfd` | no | `share` sends frames to GStreamer's `unixfdsrc` and receives them from its `unixfdsink` |
 //! | `mjpeg` | no | `codec::JpegDecoder`: Motion JPEG by the CPU |
@@ -103,7 +104,8 @@
 //!
 //! # Rules of this crate
 //!
-//! - The crate starts no threads, except one for `convert::G2d`. The caller can set the name of that thread.
+//! - The crate starts no threads, except one for each `convert::G2d` and `convert::Vulkan`. The caller can set the name
+//!   of that thread.
 //! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
 //! - The crate copies no pixel unless the caller asks for it, and counts every frame that it drops.
 //! - No safe call returns a `&[u8]` to memory that a device or another process may write.

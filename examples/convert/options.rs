@@ -6,7 +6,7 @@ use framelease::format::{ColorSpace, Colorimetry, Flip, FormatKind, FourCc, Layo
 use super::common::{self, value};
 
 const HELP: &str = "\
-Scales, rotates, converts and composes pictures with i.MX G2D, a V4L2 device or the CPU.
+Scales, rotates, converts and composes pictures with i.MX G2D, a V4L2 device, a GPU or the CPU.
 
 Usage: convert [OPTIONS]
 
@@ -25,7 +25,7 @@ Usage: convert [OPTIONS]
   --range full|limited          quantization of a Y'CbCr result (default: the first source's)
   --compose grid|pip            several sources next to each other, or all others inside the first
   --alpha 0..255                opacity of the inner pictures of pip (default 255)
-  --backend auto|g2d|m2m|cpu    the backend (default: the first that can do it)
+  --backend NAME                auto, g2d, m2m, vulkan or cpu (default: auto, the first that can do it)
   --heap PATH|udmabuf|memfd     memory of the frames (default: the first that works)
   --frames N                    convert N frames (default 1)
   --png FILE                    write the last result as a PNG
@@ -134,8 +134,8 @@ impl Options {
                 Long("alpha") => o.alpha = value(&mut p, "alpha")?,
                 Long("backend") => {
                     o.backend = value(&mut p, "backend")?;
-                    if !["auto", "g2d", "m2m", "cpu"].contains(&o.backend.as_str()) {
-                        return Err(format!("--backend {}: auto, g2d, m2m or cpu", o.backend).into());
+                    if !["auto", "g2d", "m2m", "vulkan", "cpu"].contains(&o.backend.as_str()) {
+                        return Err(format!("--backend {}: auto, g2d, m2m, vulkan or cpu", o.backend).into());
                     }
                 }
                 Long("heap") => o.heap = Some(value(&mut p, "heap")?),

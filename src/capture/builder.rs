@@ -73,6 +73,7 @@ pub struct CameraBuilder {
     pub(super) sensor: Option<String>,
     pub(super) keeps_pipeline: bool,
     pub(super) copies: bool,
+    pub(super) writable: bool,
 }
 
 impl CameraBuilder {
@@ -224,6 +225,25 @@ impl CameraBuilder {
     /// Makes the driver fill buffers that this allocator provides, instead of the driver's own buffers.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
+        self
+    }
+
+    /// Exports the driver's buffers for writing too. Default: for reading alone.
+    ///
+    /// A device imports a dma-buf in either form. Drivers that work on the CPU, such as Mesa's lavapipe, map it for
+    /// writing and refuse a read-only one. Buffers of an [allocator](CameraBuilder::allocator) are always writable.
+    ///
+    /// The risk: each process that gets a frame, such as a subscriber, can map the camera's buffer and write into it,
+    /// while others read it and after it has released the frame. Use this if you trust all of them.
+    ///
+    /// ```no_run
+    /// use framelease::capture::Camera;
+    ///
+    /// let camera = Camera::builder().writable_buffers().open()?;
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    pub fn writable_buffers(mut self) -> Self {
+        self.writable = true;
         self
     }
 

@@ -186,7 +186,8 @@ impl CameraBuilder {
         if let Some(index) = self.input {
             device.set_input(index)?;
         }
-        let queue = Queue::new(device, Direction::Capture)?;
+        let mut queue = Queue::new(device, Direction::Capture)?;
+        queue.export_writable(self.writable);
         // The event belongs to one input. Drivers without inputs use the number 0.
         let input = device.input().unwrap_or(0);
         // A failure is ignored: not every driver has sources that change.

@@ -19,7 +19,8 @@ pub struct Choice {
     pub refused: Vec<Refusal>,
 }
 
-/// Picks the first backend that can carry out `plan`: libg2d, each V4L2 mem-to-mem device, the CPU.
+/// Picks the first backend that can carry out `plan`: libg2d, each V4L2 mem-to-mem device, a GPU by
+/// Vulkan (feature `vulkan`), the CPU.
 ///
 /// # Errors
 /// `Unsupported` if no backend can carry out the plan. The text has the reason of each backend.
@@ -30,6 +31,8 @@ pub fn auto(plan: &Plan) -> Result<Choice> {
 /// Returns every backend of this machine, in the order of [`auto`].
 pub fn candidates() -> impl Iterator<Item = Candidate> {
     let cpu = std::iter::once_with(|| opened("cpu", Cpu::new()));
+    #[cfg(feature = "vulkan")]
+    let cpu = std::iter::once_with(|| opened("vulkan", super::Vulkan::open())).chain(cpu);
     let rest = std::iter::once_with(m2m::candidates).flatten().chain(cpu);
     #[cfg(feature = "g2d")]
     let rest = std::iter::once_with(|| opened("g2d", super::G2d::open())).chain(rest);

@@ -47,7 +47,7 @@ impl FrameEvent for ConverterEvent {
 /// [`Station::try_recv`] returns the job.
 pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// Returns the name of the backend and its device or library, for reports: `g2d (libg2d.so.2)`, `m2m
-    /// (/dev/video3)`, `cpu`.
+    /// (/dev/video3)`, `vulkan (V3D 7.1.7)`, `cpu`.
     fn name(&self) -> &str;
 
     /// Checks whether this backend can carry out the plan without an extra copy. Does not touch any frame.

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! [`auto`] picks the first backend that can carry out a plan: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
-//! ([`M2m`]), or the CPU ([`Cpu`]). [`first_of`] does the same, but makes a separate plan for each backend.
+//! ([`M2m`]), a GPU (`Vulkan`, feature `vulkan`), or the CPU ([`Cpu`]). [`first_of`] does the same, but makes a
+//! separate plan for each backend.
 //!
 //! [`tensor`] makes the input of a model from a frame.
 //!
@@ -45,10 +46,14 @@ mod finished;
 mod frame_rate;
 #[cfg(feature = "g2d")]
 pub mod g2d;
+#[cfg(any(feature = "g2d", feature = "vulkan"))]
+mod jobs;
 mod m2m;
 mod plan;
 mod request;
 pub mod tensor;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 
 pub use auto::{auto, candidates, first_of, Choice};
 pub use converter::{Candidate, Converter, ConverterEvent, Refusal};
@@ -65,3 +70,5 @@ pub(crate) use plan::{Draw, Fill, Step};
 pub use request::MAX_LAYERS;
 pub use request::{Blend, Color, Layer, Request, Scaling};
 pub use tensor::Tensor;
+#[cfg(feature = "vulkan")]
+pub use vulkan::Vulkan;

@@ -1,6 +1,6 @@
 //! Resolves a request for given layouts: which rectangle of which source goes where, in which order.
 
-use crate::dmabuf::MemoryKind;
+use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flags::Flags;
 use crate::format::{Flip, FormatInfo, FormatKind, Layout, Rect, Rotation, Size};
@@ -91,6 +91,8 @@ pub struct Plan {
     steps: Vec<Step>,
     keeps_old: bool,
     memory: MemoryKind,
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code))]
+    is_read_only: bool,
     pool: Option<PoolId>,
 }
 
@@ -127,13 +129,31 @@ impl Plan {
             steps.splice(0..0, open.into_iter().map(|rect| Step::Fill(Fill { rect, color })));
         }
         let (memory, pool) = (MemoryKind::DmaBuf, None);
-        Ok(Self { sources: sources.to_vec(), target: *target, steps, keeps_old, memory, pool })
+        Ok(Self { sources: sources.to_vec(), target: *target, steps, keeps_old, memory, is_read_only: false, pool })
     }
 
     /// Sets the kind of memory that the frames are in. Default: dma-bufs. Devices cannot import memfds.
     pub fn memory(mut self, memory: MemoryKind) -> Self {
         self.memory = memory;
         self
+    }
+
+    /// Sets the kind of memory that the sources are in, as that of a frame: dma-bufs or memfds, read-only or writable.
+    /// A camera's buffers are read-only unless
+    /// [`CameraBuilder::writable_buffers`](crate::capture::CameraBuilder::writable_buffers) says otherwise. A backend
+    /// that cannot use them then refuses the plan, and not its first job.
+    pub fn memory_of(mut self, frame: &Frame) -> Self {
+        if let Some(buffer) = frame.memory().first() {
+            self.memory = buffer.kind();
+        }
+        self.is_read_only = frame.memory().iter().any(DmaBuf::is_read_only);
+        self
+    }
+
+    /// Returns `true` if the sources' buffers are read-only.
+    #[cfg(feature = "vulkan")]
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// Restricts the plan to targets of one pool generation.

@@ -84,6 +84,26 @@ pub struct CpuRead<'a>(Bracket<'a>);
 #[derive(Debug)]
 pub struct CpuWrite<'a>(Bracket<'a>);
 
+#[cfg(feature = "vulkan")]
+impl DmaBuf {
+    /// Waits at most `timeout` for devices that still write the buffer. One system call. A memfd has no fences.
+    pub(crate) fn wait_readable(&self, timeout: Duration) -> Result<()> {
+        self.wait_for_devices(SYNC_READ, timeout)
+    }
+
+    /// Waits at most `timeout` for devices that still read or write the buffer. As [`DmaBuf::wait_readable`].
+    pub(crate) fn wait_writable(&self, timeout: Duration) -> Result<()> {
+        self.wait_for_devices(SYNC_WRITE, timeout)
+    }
+
+    fn wait_for_devices(&self, flags: u64, timeout: Duration) -> Result<()> {
+        match self.kind() {
+            MemoryKind::DmaBuf => wait_for_fences(self, flags, timeout),
+            MemoryKind::Memfd => Ok(()),
+        }
+    }
+}
+
 impl DmaBuf {
     /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write. For a fence that
     /// is attached after this wait, the ioctl waits until its driver signals it.

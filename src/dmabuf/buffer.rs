@@ -71,11 +71,11 @@ pub struct BufferId {
 pub struct DmaBuf(pub(super) Arc<Inner>);
 
 /// A weak handle to a buffer. See [`DmaBuf::downgrade`].
-#[cfg(feature = "g2d")]
+#[cfg(any(feature = "g2d", feature = "vulkan"))]
 #[derive(Clone, Debug)]
 pub(crate) struct WeakDmaBuf(std::sync::Weak<Inner>);
 
-#[cfg(feature = "g2d")]
+#[cfg(any(feature = "g2d", feature = "vulkan"))]
 impl WeakDmaBuf {
     /// Returns `true` while the original handle or a clone exists. Until then, no other buffer has its identity.
     pub(crate) fn is_alive(&self) -> bool {
@@ -194,7 +194,7 @@ impl DmaBuf {
     }
 
     /// Returns a handle that keeps neither the memory nor the descriptor.
-    #[cfg(feature = "g2d")]
+    #[cfg(any(feature = "g2d", feature = "vulkan"))]
     pub(crate) fn downgrade(&self) -> WeakDmaBuf {
         WeakDmaBuf(Arc::downgrade(&self.0))
     }
@@ -283,7 +283,7 @@ impl PartialEq for DmaBuf {
 
 impl Eq for DmaBuf {}
 
-#[cfg(feature = "g2d")]
+#[cfg(any(feature = "g2d", feature = "vulkan"))]
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Inner(inode {})", self.id.ino)

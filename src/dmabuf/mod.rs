@@ -30,7 +30,7 @@ pub use alloc::Allocator;
 pub use attachment::Attachment;
 #[cfg(feature = "unixfd")]
 pub(crate) use buffer::Shrinkable;
-#[cfg(feature = "g2d")]
+#[cfg(any(feature = "g2d", feature = "vulkan"))]
 pub(crate) use buffer::WeakDmaBuf;
 pub use buffer::{BufferId, DmaBuf, MemoryKind};
 #[cfg(any(feature = "drm", feature = "g2d"))]

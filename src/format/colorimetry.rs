@@ -17,12 +17,14 @@ macro_rules! codes {
 
         impl $name {
             /// Converts the UAPI's number. An unknown number becomes `Default`.
-            pub(crate) const fn from_v4l2(code: u32) -> Self {
+            #[doc(hidden)]
+            pub const fn from_v4l2(code: u32) -> Self {
                 match code { $($value => Self::$variant,)* _ => Self::Default }
             }
 
             /// Returns the UAPI's number.
-            pub(crate) const fn to_v4l2(self) -> u32 {
+            #[doc(hidden)]
+            pub const fn to_v4l2(self) -> u32 {
                 match self { Self::Default => 0, $(Self::$variant => $value,)* }
             }
         }

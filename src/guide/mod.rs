@@ -6,6 +6,7 @@
 //! | [`leases`] | before you write a program: frames, how many buffers a camera needs, what slow subscribers get |
 //! | [`memory`] | before the CPU reads a pixel: memory kinds, caches, imports, strides |
 //! | [`embedding`] | to build the library into a firmware: the event loop, a whole node, size, cross builds |
+//! | [`c`] | to write the firmware in C or C++ |
 //! | [`viewing`] | to choose how viewers connect, and how files are written |
 //! | [`porting_from_gstreamer`] | to replace a pipeline |
 //! | [`interop`] | to connect consumers in C, Python and GStreamer |
@@ -31,6 +32,7 @@ page!(first_hour, "docs/first-hour.md");
 page!(leases, "docs/leases.md");
 page!(memory, "docs/memory.md");
 page!(embedding, "docs/embedding.md");
+page!(c, "docs/c.md");
 page!(viewing, "docs/viewing.md");
 page!(porting_from_gstreamer, "docs/porting-from-gstreamer.md");
 // Its programs need the feature.

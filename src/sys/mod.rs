@@ -20,6 +20,7 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod peer;
+pub(crate) mod pipe;
 pub(crate) mod random;
 pub(crate) mod readiness;
 pub(crate) mod shared_bytes;
@@ -32,4 +33,6 @@ mod uncached;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;
 pub(crate) mod vector;
+#[cfg(feature = "vulkan")]
+pub(crate) mod vulkan;
 pub(crate) mod wait;

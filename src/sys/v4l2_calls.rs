@@ -135,9 +135,14 @@ pub(crate) fn streamoff(fd: BorrowedFd<'_>, kind: BufType) -> Result<(), Errno> 
 }
 
 /// Exports a memory plane, close-on-exec (`VIDIOC_EXPBUF`). Each call creates a new dma-buf object. The CPU can write
-/// it only if it belongs to an output queue.
-pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) -> Result<OwnedFd, Errno> {
-    let mode = if kind.is_output() { libc::O_RDWR } else { libc::O_RDONLY };
+/// it only if it `is_writable`.
+pub(crate) fn expbuf(
+    fd: BorrowedFd<'_>,
+    kind: BufType,
+    (index, plane): (u32, u32),
+    is_writable: bool,
+) -> Result<OwnedFd, Errno> {
+    let mode = if is_writable { libc::O_RDWR } else { libc::O_RDONLY };
     let flags = (mode | libc::O_CLOEXEC) as u32;
     let mut arg = ExportBuffer { kind: kind as u32, index, plane, flags, fd: -1, ..ExportBuffer::zeroed() };
     // SAFETY: `arg` is a live, exclusively borrowed `struct v4l2_exportbuffer` without pointers.

@@ -39,3 +39,5 @@ mod test_pattern;
 mod unixfd_publisher;
 #[cfg(feature = "unixfd")]
 mod unixfd_subscriber;
+#[cfg(feature = "vulkan")]
+mod vulkan;

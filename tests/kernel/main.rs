@@ -47,6 +47,7 @@ mod allocations;
 mod boards;
 mod camera;
 mod camera_usb;
+mod capi;
 mod chain_contract;
 mod coding;
 mod compliance;
@@ -57,6 +58,8 @@ mod convert;
 mod convert_g2d;
 mod convert_m2m;
 mod convert_scaler;
+#[cfg(feature = "vulkan")]
+mod convert_vulkan;
 mod decode;
 #[cfg(feature = "g2d")]
 mod delegate;
@@ -91,6 +94,8 @@ mod formats;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
+#[cfg(all(feature = "drm", feature = "vulkan"))]
+mod gpu_view;
 mod imports;
 mod ioctl_errors;
 mod ioctls;
@@ -117,3 +122,8 @@ mod uvc_descriptors;
 mod v4l2_mem_to_mem;
 #[cfg(feature = "drm")]
 mod vgem;
+#[cfg(feature = "vulkan")]
+#[path = "../vulkan/cases/mod.rs"]
+mod vulkan;
+#[cfg(feature = "vulkan")]
+mod vulkan_driver;

@@ -72,14 +72,14 @@ const BITS: u32 = 14;
 
 /// A conversion between two spaces.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Conversion {
+pub(in crate::convert) struct Conversion {
     factors: [[i32; 3]; 3],
     offsets: [i32; 3],
 }
 
 impl Conversion {
     /// Returns the conversion, or `None` if codes mean the same in both spaces.
-    pub(super) fn between(from: Space, to: Space) -> Option<Self> {
+    pub(in crate::convert) fn between(from: Space, to: Space) -> Option<Self> {
         if from == to {
             return None;
         }
@@ -97,6 +97,12 @@ impl Conversion {
             conversion.offsets[i] = (offset * f64::from(1 << BITS)).round() as i32 + (1 << (BITS - 1));
         }
         Some(conversion)
+    }
+
+    /// Returns the factors and offsets, with 14 fractional bits. The offsets round.
+    #[cfg(feature = "vulkan")]
+    pub(in crate::convert) fn fixed(&self) -> ([[i32; 3]; 3], [i32; 3]) {
+        (self.factors, self.offsets)
     }
 
     pub(super) fn pixel(&self, codes: [u8; 3]) -> [u8; 3] {
@@ -121,7 +127,7 @@ impl Conversion {
 }
 
 /// Converts a color to the codes of `space`.
-pub(super) fn codes(color: Color, space: Space) -> [u8; 3] {
+pub(in crate::convert) fn codes(color: Color, space: Space) -> [u8; 3] {
     let rgb = [color.red, color.green, color.blue];
     Conversion::between(Space::RGB, space).map_or(rgb, |c| c.pixel(rgb))
 }

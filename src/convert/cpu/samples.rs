@@ -27,7 +27,7 @@ impl Samples {
 }
 
 /// The most components of a format: Y, U, V or R, G, B; then alpha.
-pub(super) const COMPONENTS: usize = 4;
+pub(in crate::convert) const COMPONENTS: usize = 4;
 
 /// A component of a format: the byte of its first sample in a row.
 #[derive(Clone, Copy, Debug)]

@@ -12,24 +12,22 @@ use super::builder::G2dBuilder;
 use super::probe;
 use super::report::{Report, Vote};
 use super::rules::{self, Profile, Program};
-use super::settings::Contiguity;
+use super::settings::{Contiguity, Wait};
 use super::warp::WarpMap;
-use super::worker::{self, Assignment, Finished, Job, Shared};
+use super::worker::{self, Asked, Assignment, Shared, Work};
 use crate::convert::converter::{Converter, ConverterEvent};
+use crate::convert::jobs::{self, Caller, Kick, Programs};
 use crate::convert::plan::{self, Plan};
 use crate::dmabuf::{DmaBuf, MemoryKind};
-use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
-use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
+use crate::station::{sealed, Received, Station, SubmitResult};
 use crate::sys::g2d::{Library, LoadError};
 use crate::sys::readiness::Readiness;
 
 /// The name that the dynamic loader looks up by default.
 const LIBRARY: &str = "libg2d.so.2";
-/// How many plans' calls are kept. A further plan replaces the oldest.
-const PROGRAMS: usize = 4;
-const MAX_DEPTH: usize = 64;
 
 impl G2dBuilder {
     /// Opens the library and runs the probes. Starts a worker thread, or takes over the thread of an earlier [`G2d`] of
@@ -70,9 +68,10 @@ impl G2dBuilder {
         if g2d.report.abi.is_none() {
             return Ok(Report::clone(&g2d.report));
         }
-        g2d.shared.lock().survey = Some(buffer.cloned());
-        g2d.shared.wake();
-        match g2d.shared.await_answer(timeout, |s| s.surveyed.take()) {
+        let shared = g2d.jobs.shared();
+        shared.lock().extra.survey = Some(buffer.cloned());
+        shared.wake();
+        match shared.await_answer(timeout, |s| s.surveyed.take()) {
             Some(survey) => Ok(Report { survey: Some(survey?), ..Report::clone(&g2d.report) }),
             None => {
                 let error = Error::new(ErrorKind::Timeout, "g2d", format!("the trials did not end within {timeout:?}"));
@@ -88,30 +87,22 @@ impl G2dBuilder {
         let name = format!("g2d ({})", report.path.display());
         Ok(G2d {
             readiness,
+            jobs: Caller::new(shared, self.depth),
             settings: self,
-            shared,
             report,
             profile,
             name,
-            in_flight: 0,
-            programs: Vec::new(),
+            programs: Programs::default(),
             warp: None,
-            is_lost: false,
         })
     }
 
     /// Opens the library and gives it to a worker.
     fn worker(&self) -> Result<(Arc<Shared>, Arc<Report>, Profile)> {
-        if !(1..=MAX_DEPTH).contains(&self.depth) {
-            let text = format!("{} jobs in flight; 1 to {MAX_DEPTH} are possible", self.depth);
-            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", text));
-        }
-        if self.thread_name.contains('\0') {
-            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "the thread's name contains a NUL"));
-        }
+        jobs::check_options("g2d", self.depth, &self.thread_name)?;
         let library = load(self.library.as_ref())?;
         let path = library.path().display();
-        let shared = Arc::new(Shared::new(self.depth, self.wait)?);
+        let shared = Arc::new(Shared::new(self.depth, kick(self.wait))?);
         let assignment = Assignment {
             shared: Arc::clone(&shared),
             abi: self.abi.or_else(probe::from_environment),
@@ -132,6 +123,13 @@ impl G2dBuilder {
                 Err(Error::new(ErrorKind::Timeout, "g2d_open", text).on(path))
             }
         }
+    }
+}
+
+fn kick(wait: Wait) -> Kick {
+    match wait {
+        Wait::Finish => Kick::No,
+        Wait::Fence => Kick::Yes,
     }
 }
 
@@ -182,15 +180,12 @@ fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
 pub struct G2d {
     readiness: Readiness,
     settings: G2dBuilder,
-    shared: Arc<Shared>,
+    jobs: Caller<Work, Asked>,
     report: Arc<Report>,
     profile: Profile,
     name: String,
-    in_flight: usize,
-    programs: Vec<Arc<Program>>,
+    programs: Programs<Program>,
     warp: Option<Arc<WarpMap>>,
-    /// The loss of the device was reported.
-    is_lost: bool,
 }
 
 impl G2d {
@@ -233,66 +228,14 @@ impl G2d {
         self.warp = map.map(Arc::new);
         Ok(())
     }
+}
 
-    /// Returns the calls for a plan, which are compiled at its first use and kept.
-    fn program(&mut self, plan: &Arc<Plan>) -> Result<Arc<Program>> {
-        if let Some(known) = self.programs.iter().find(|p| Arc::ptr_eq(&p.plan, plan)) {
-            return Ok(Arc::clone(known));
-        }
-        let program = Arc::new(Program::new(plan, &self.profile).map_err(|e| self.named(e))?);
-        if self.programs.len() == PROGRAMS {
-            self.programs.remove(0);
-        }
-        self.programs.push(Arc::clone(&program));
-        Ok(program)
-    }
-
-    /// Adds the library's name to an error, after the names that it has.
-    fn named(&self, error: Error) -> Error {
-        let (kind, op) = (error.kind(), error.op());
-        let text = error.to_string();
-        let detail = text.strip_prefix(op).map_or(text.as_str(), |rest| rest.trim_start_matches([' ', ':']));
-        Error::new(kind, op, detail).on(&self.name)
-    }
-
-    fn begin(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
-        if self.in_flight >= self.settings.depth {
-            return Ok(Submitted::Full(target));
-        }
-        let checked = plan.check_frames(sources, &target).and_then(|()| check_payload(sources)).and_then(|()| {
-            let program = self.program(plan)?;
-            if program.has_copy && self.warp.is_some() {
-                let text = format!("{} is copied byte by byte here, which cannot dewarp", plan.target());
-                return Err(Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(&self.name));
-            }
-            Ok(program)
-        });
-        let program = match checked {
-            Ok(program) => program,
-            Err(error) => return Err(Rejected { error, item: target }),
-        };
-        let meta = match sources.first() {
-            Some(first) => plan::meta(&plan.carried(first.meta()), &target),
-            None => {
-                return Err(Rejected {
-                    error: Error::new(ErrorKind::InvalidArgument, "convert", "no source"),
-                    item: target,
-                })
-            }
-        };
-        let warp = self.warp.clone();
-        let mut state = self.shared.lock();
-        if let Some(lost) = &state.lost {
-            return Err(Rejected { error: lost.clone(), item: target });
-        }
-        let mut held = state.spare.pop().unwrap_or_default();
-        held.extend(sources.iter().cloned());
-        state.queue.push_back(Job { program, sources: held, target, meta, warp });
-        drop(state);
-        self.shared.wake();
-        self.in_flight += 1;
-        Ok(Submitted::Taken)
-    }
+/// Adds the library's name to an error, after the names that it has.
+fn named(error: Error, name: &str) -> Error {
+    let (kind, op) = (error.kind(), error.op());
+    let text = error.to_string();
+    let detail = text.strip_prefix(op).map_or(text.as_str(), |rest| rest.trim_start_matches([' ', ':']));
+    Error::new(kind, op, detail).on(name)
 }
 
 /// `data_offset` moves every plane of a buffer, so it needs the alignment of addresses.
@@ -318,7 +261,7 @@ impl Converter for G2d {
             let text = "the frames are in memfds: scattered memory, which devices cannot import";
             return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
         }
-        rules::compile(plan, &self.profile).map(drop).map_err(|e| self.named(e))
+        rules::compile(plan, &self.profile).map(drop).map_err(|e| named(e, &self.name))
     }
 
     fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
@@ -326,11 +269,24 @@ impl Converter for G2d {
     }
 
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
-        self.begin(plan, sources, target)
+        let Self { jobs, programs, profile, warp, name, .. } = self;
+        jobs.submit(sources, target, |target| {
+            plan.check_frames(sources, target)?;
+            check_payload(sources)?;
+            let compile = || Program::new(plan, profile).map_err(|e| named(e, name));
+            let program = programs.get_or(|p| Arc::ptr_eq(&p.plan, plan), compile)?;
+            if program.has_copy && warp.is_some() {
+                let text = format!("{} is copied byte by byte here, which cannot dewarp", plan.target());
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(name));
+            }
+            // A plan has a source.
+            let meta = plan::meta(&plan.carried(sources[0].meta()), target);
+            Ok((Work { program, warp: warp.clone() }, meta))
+        })
     }
 
     fn in_flight(&self) -> usize {
-        self.in_flight
+        self.jobs.in_flight()
     }
 
     /// Makes a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that the caller has
@@ -338,10 +294,9 @@ impl Converter for G2d {
     fn reopen(&mut self) -> Result<()> {
         let (shared, report, profile) = self.settings.worker()?;
         watch(&self.readiness, &shared)?;
-        self.readiness.remove(self.shared.event());
-        self.shared.close();
-        (self.shared, self.report, self.profile) = (shared, report, profile);
-        (self.in_flight, self.is_lost) = (0, false);
+        self.readiness.remove(self.jobs.shared().event());
+        self.jobs = Caller::new(shared, self.settings.depth);
+        (self.report, self.profile) = (report, profile);
         self.programs.clear();
         Ok(())
     }
@@ -359,30 +314,7 @@ impl Station for G2d {
     }
 
     fn try_recv(&mut self) -> Result<Received<ConverterEvent>> {
-        if let Some(Finished { target, meta, result }) = self.shared.take() {
-            self.in_flight = self.in_flight.saturating_sub(1);
-            return Ok(Received::Item(match result {
-                Ok(()) => ConverterEvent::Frame(target.freeze(meta)),
-                Err(error) => ConverterEvent::Failed { error, target: Some(target) },
-            }));
-        }
-        let lost = {
-            let state = self.shared.lock();
-            state.lost.clone().filter(|_| state.ended && state.done.is_empty())
-        };
-        match lost {
-            // A worker that panicked has lost these jobs with their frames.
-            Some(error) if self.in_flight > 0 => {
-                self.in_flight -= 1;
-                Ok(Received::Item(ConverterEvent::Failed { error, target: None }))
-            }
-            Some(error) if !self.is_lost => {
-                self.is_lost = true;
-                self.shared.event().clear();
-                Ok(Received::Item(ConverterEvent::Lost(error)))
-            }
-            _ => Ok(Received::Nothing),
-        }
+        Ok(self.jobs.try_recv())
     }
 }
 
@@ -392,29 +324,22 @@ impl AsFd for G2d {
     }
 }
 
-impl Drop for G2d {
-    fn drop(&mut self) {
-        self.shared.close();
-    }
-}
-
 impl fmt::Debug for G2d {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "G2d({}, {} in flight)", self.name, self.in_flight)
+        write!(f, "G2d({}, {} in flight)", self.name, self.jobs.in_flight())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::g2d::Wait;
 
     #[test]
     fn g2d_lets_its_worker_go_if_it_cannot_be_watched() {
-        let (readiness, shared) = (Readiness::new().unwrap(), Shared::new(1, Wait::Finish).unwrap());
+        let (readiness, shared) = (Readiness::new().unwrap(), Shared::new(1, Kick::No).unwrap());
         watch(&readiness, &shared).unwrap();
-        assert!(!shared.lock().closed);
+        assert!(!shared.lock().is_closed());
         // An epoll takes a descriptor once.
-        assert!(watch(&readiness, &shared).is_err() && shared.lock().closed, "a thread that waits forever");
+        assert!(watch(&readiness, &shared).is_err() && shared.lock().is_closed(), "a thread that waits forever");
     }
 }

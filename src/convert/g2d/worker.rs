@@ -1,4 +1,4 @@
-//! The thread of a handle. Jobs enter by a bounded queue and leave by another; an eventfd reports them.
+//! The thread of a handle, which carries out jobs.
 //!
 //! A thread outlives its [`G2d`](crate::convert::G2d), because handles are closed only if they fail. It is parked with
 //! its handle, and serves the next `G2d` that opens the same library.
@@ -6,16 +6,14 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use crate::convert::jobs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{Frame, FrameMeta, FrameMut};
 use crate::sys;
 use crate::sys::g2d::{Handle, Library};
-use crate::sys::signal::Signal;
 use crate::sys::syscall_count;
 
 use super::engine::Engine;
@@ -28,135 +26,25 @@ use crate::dmabuf::{self, DmaBuf};
 /// How many submitted jobs may wait for their fences while the next is submitted.
 const PIPELINE: usize = 2;
 
-pub(super) struct Job {
+/// What a job needs beside its frames.
+pub(super) struct Work {
     pub(super) program: Arc<Program>,
-    pub(super) sources: Vec<Frame>,
-    pub(super) target: FrameMut,
-    pub(super) meta: FrameMeta,
     pub(super) warp: Option<Arc<WarpMap>>,
-}
-
-pub(super) struct Finished {
-    pub(super) target: FrameMut,
-    pub(super) meta: FrameMeta,
-    pub(super) result: Result<()>,
 }
 
 /// The worker's result of opening the library.
 pub(super) type Opened = Result<(Arc<Report>, Profile)>;
 
+/// Requests and answers beside jobs.
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) queue: VecDeque<Job>,
-    pub(super) done: VecDeque<Finished>,
-    /// Empty source lists, kept to reuse their memory.
-    pub(super) spare: Vec<Vec<Frame>>,
+pub(super) struct Asked {
     pub(super) opened: Option<Opened>,
-    /// The device is lost, so no job is accepted.
-    pub(super) lost: Option<Error>,
-    /// The device is lost, and all jobs have come back.
-    pub(super) ended: bool,
     pub(super) survey: Option<Option<DmaBuf>>,
     pub(super) surveyed: Option<Result<Survey>>,
-    pub(super) closed: bool,
 }
 
-/// State that a `G2d` and its worker share.
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Wakes the worker: there is work, or no more will come.
-    work: Condvar,
-    /// Wakes a caller that waits for `opened` or `surveyed`.
-    answer: Condvar,
-    event: Signal,
-    /// Wakes a worker that waits for a fence: there is a new job.
-    kick: Option<Signal>,
-}
-
-fn signal() -> Result<Signal> {
-    Signal::new().map_err(|e| Error::os("eventfd", e))
-}
-
-impl Shared {
-    pub(super) fn new(depth: usize, wait: Wait) -> Result<Self> {
-        let state = State {
-            queue: VecDeque::with_capacity(depth),
-            done: VecDeque::with_capacity(depth),
-            spare: (0..depth).map(|_| Vec::with_capacity(crate::convert::MAX_LAYERS)).collect(),
-            ..State::default()
-        };
-        let (event, kick) = (signal()?, (wait == Wait::Fence).then(signal).transpose()?);
-        Ok(Self { state: Mutex::new(state), work: Condvar::new(), answer: Condvar::new(), event, kick })
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn event(&self) -> &Signal {
-        &self.event
-    }
-
-    pub(super) fn wake(&self) {
-        self.work.notify_one();
-        if let Some(kick) = &self.kick {
-            kick.set();
-        }
-    }
-
-    /// Closes the queue. Drops the jobs that have not begun, with their frames. The worker finishes those that have.
-    pub(super) fn close(&self) {
-        let (queue, done) = {
-            let mut state = self.lock();
-            state.closed = true;
-            (std::mem::take(&mut state.queue), std::mem::take(&mut state.done))
-        };
-        self.wake();
-        // Outside of the lock, because dropping a frame may call its driver.
-        drop((queue, done));
-    }
-
-    /// Waits for an answer of the worker, at most `timeout`.
-    pub(super) fn await_answer<T>(
-        &self,
-        timeout: Duration,
-        mut take: impl FnMut(&mut State) -> Option<T>,
-    ) -> Option<T> {
-        let deadline = sys::wait::deadline(timeout);
-        let mut state = self.lock();
-        loop {
-            if let Some(answer) = take(&mut state) {
-                return Some(answer);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            state = self.answer.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Takes the oldest finished job. The descriptor stays readable while another waits.
-    pub(super) fn take(&self) -> Option<Finished> {
-        let mut state = self.lock();
-        let finished = state.done.pop_front()?;
-        // The loss of the device is still to be reported.
-        if state.done.is_empty() && !state.ended {
-            self.event.clear();
-        }
-        Some(finished)
-    }
-
-    fn hand_out(&self, state: &mut State, finished: Finished) {
-        if state.closed {
-            return;
-        }
-        if state.done.is_empty() {
-            self.event.set();
-        }
-        state.done.push_back(finished);
-    }
-}
+type Job = jobs::Job<Work>;
+pub(super) type Shared = jobs::Shared<Work, Asked>;
 
 /// A request of one `G2d` to a worker.
 pub(super) struct Assignment {
@@ -205,18 +93,17 @@ fn live(library: &'static Library, first: Assignment) {
         Err(status) => {
             let path = library.path().display();
             let error = Error::new(ErrorKind::Os, "g2d_open", status.to_string()).on(path);
-            first.shared.lock().opened = Some(Err(error));
-            first.shared.answer.notify_all();
+            first.shared.answer(|asked| asked.opened = Some(Err(error)));
             return;
         }
     };
     let mut assignment = first;
     loop {
         let (engine, report) = Engine::new(handle, assignment.abi, assignment.contiguity);
-        assignment.shared.lock().opened = Some(Ok((Arc::new(report), engine.profile())));
-        assignment.shared.answer.notify_all();
+        let opened = Ok((Arc::new(report), engine.profile()));
+        assignment.shared.answer(|asked| asked.opened = Some(opened));
         handle = {
-            let _guard = Guard(Arc::clone(&assignment.shared));
+            let _guard = jobs::Guard(Arc::clone(&assignment.shared), "g2d");
             let (shared, wait) = (&*assignment.shared, assignment.wait);
             let server = Server { shared, engine, wait, pending: VecDeque::new(), swept: true };
             match server.run() {
@@ -275,8 +162,7 @@ impl Server<'_> {
                 Next::End => break,
                 Next::Survey(buffer) => {
                     let survey = self.engine.survey(buffer.as_ref());
-                    self.shared.lock().surveyed = Some(survey);
-                    self.shared.answer.notify_all();
+                    self.shared.answer(|asked| asked.surveyed = Some(survey));
                     Ok(())
                 }
                 Next::Job(job) => self.begin(job),
@@ -301,14 +187,14 @@ impl Server<'_> {
     fn next(&mut self) -> Next {
         let mut state = self.shared.lock();
         loop {
-            if state.closed {
+            if state.is_closed() {
                 return Next::End;
             }
-            if let Some(buffer) = state.survey.take() {
+            if let Some(buffer) = state.extra.survey.take() {
                 return Next::Survey(buffer);
             }
             if self.pending.len() < PIPELINE {
-                if let Some(job) = state.queue.pop_front() {
+                if let Some(job) = state.next() {
                     return Next::Job(job);
                 }
             }
@@ -323,7 +209,7 @@ impl Server<'_> {
                 state = self.shared.lock();
                 continue;
             }
-            state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.shared.sleep(state);
         }
     }
 
@@ -333,7 +219,7 @@ impl Server<'_> {
     /// The device is lost.
     fn begin(&mut self, job: Job) -> Result<()> {
         self.swept = false;
-        let drawn = self.engine.draw(&job.program, &job.sources, &job.target, job.warp.as_ref());
+        let drawn = self.engine.draw(&job.work.program, &job.sources, &job.target, job.work.warp.as_ref());
         if drawn.is_ok() && self.wait == Wait::Fence {
             if let Some(fence) = self.engine.fence() {
                 self.pending.push_back((job, fence));
@@ -343,14 +229,14 @@ impl Server<'_> {
         // Jobs finish in order.
         while !self.pending.is_empty() {
             if let Err(lost) = self.oldest(Room::None) {
-                self.give_back(job, Err(lost.clone()));
+                self.shared.give_back(job, Err(lost.clone()));
                 return Err(lost);
             }
         }
         // Also after an error, because an earlier call of the job may be running.
         let finished = self.engine.finish();
         let lost = finished.clone();
-        self.give_back(job, finished.and(drawn));
+        self.shared.give_back(job, finished.and(drawn));
         lost
     }
 
@@ -359,7 +245,7 @@ impl Server<'_> {
     fn oldest(&mut self, room: Room) -> Result<()> {
         let Some((_, fence)) = self.pending.front() else { return Ok(()) };
         let waited = loop {
-            let kick = self.shared.kick.as_ref().filter(|_| room == Room::ForMore);
+            let kick = self.shared.kick().filter(|_| room == Room::ForMore);
             let second = kick.map_or(fence.as_fd(), |kick| kick.as_fd());
             let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
             syscall_count::tick();
@@ -383,56 +269,18 @@ impl Server<'_> {
         if let Some((job, fence)) = self.pending.pop_front() {
             let result = waited.clone().and_then(|()| dmabuf::check(fence.as_fd()));
             drop(fence);
-            self.give_back(job, result);
+            self.shared.give_back(job, result);
         }
         waited
-    }
-
-    fn give_back(&mut self, job: Job, result: Result<()>) {
-        let Job { mut sources, target, meta, .. } = job;
-        // Outside of the lock, because dropping a frame may call its driver.
-        sources.clear();
-        let mut state = self.shared.lock();
-        state.spare.push(sources);
-        let finished = Finished { target, meta, result };
-        if state.closed {
-            drop(state);
-            return drop(finished);
-        }
-        self.shared.hand_out(&mut state, finished);
     }
 
     /// Gives every job back with the error, and closes the handle. A new handle may find the device again.
     fn lose(mut self, error: Error) {
         crate::log::event!("{error}");
         while let Some((job, _)) = self.pending.pop_front() {
-            self.give_back(job, Err(error.clone()));
+            self.shared.give_back(job, Err(error.clone()));
         }
-        loop {
-            let mut state = self.shared.lock();
-            state.lost = Some(error.clone());
-            let Some(job) = state.queue.pop_front() else {
-                state.ended = true;
-                self.shared.event.set();
-                break;
-            };
-            drop(state);
-            self.give_back(job, Err(error.clone()));
-        }
+        self.shared.lose(&error);
         let _ = self.engine.into_handle().close();
-    }
-}
-
-/// Notifies the caller if this thread panics, which would be a defect of this crate.
-struct Guard(Arc<Shared>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let mut state = self.0.lock();
-            state.lost = Some(Error::new(ErrorKind::DeviceLost, "g2d", "the worker thread has panicked"));
-            state.ended = true;
-            self.0.event.set();
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use crate::sys::lock::LockedFile;
-use crate::sys::wait;
+use crate::sys::{pipe, wait};
 
 /// The most slices of one `writev`.
 const MOST: usize = 64;
@@ -40,9 +40,9 @@ impl Pipe {
     }
 
     pub(in crate::sink) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Some(waiting) = &mut self.waiting else { return write_until(&mut self.file, slices, self.deadline) };
+        let Some(waiting) = &mut self.waiting else { return write_until(&self.file, slices, self.deadline) };
         if waiting.is_empty() {
-            match self.file.write_vectored(slices) {
+            match pipe::write(&self.file, slices) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
@@ -59,7 +59,7 @@ impl Pipe {
     pub(in crate::sink) fn write_waiting(&mut self) -> io::Result<()> {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         while !waiting.is_empty() {
-            match self.file.write(waiting) {
+            match pipe::write(&self.file, &[IoSlice::new(waiting)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => drop(waiting.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -74,7 +74,7 @@ impl Pipe {
     fn flush(&mut self) -> io::Result<()> {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         while !waiting.is_empty() {
-            match write_until(&mut self.file, &[IoSlice::new(waiting)], self.deadline) {
+            match write_until(&self.file, &[IoSlice::new(waiting)], self.deadline) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => drop(waiting.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -193,9 +193,9 @@ impl Output {
     }
 }
 
-fn write_until(file: &mut File, slices: &[IoSlice<'_>], deadline: Instant) -> io::Result<usize> {
+fn write_until(file: &File, slices: &[IoSlice<'_>], deadline: Instant) -> io::Result<usize> {
     loop {
-        match file.write_vectored(slices) {
+        match pipe::write(file, slices) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }

@@ -91,7 +91,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A recorder is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the
 /// recorder is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
 /// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe the recorder is full until the reader has taken the
-/// previous packet. The recorder keeps a copy of that packet.
+/// previous packet. The recorder keeps a copy of that packet. A reader that closes the pipe causes `Disconnected`, and
+/// no SIGPIPE.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -84,6 +84,8 @@ pub struct Queue {
     taken: u64,
     /// Splits planes. See [`Queue::split_planes`].
     splits: bool,
+    /// Buffers of a capture queue are exported for writing too.
+    exports_writable: bool,
     /// What the standard of the source says, since the start of the stream.
     field_order: Option<FieldOrder>,
 }
@@ -174,6 +176,7 @@ impl Queue {
             end: End::No,
             taken: 0,
             splits: false,
+            exports_writable: false,
             field_order: None,
         })
     }
@@ -181,6 +184,11 @@ impl Queue {
     /// Returns the device of the queue.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Makes [`Queue::allocate`] export the buffers of a capture queue for writing too.
+    pub(crate) fn export_writable(&mut self, is_writable: bool) {
+        self.exports_writable = is_writable;
     }
 
     /// Returns the buffers of [`Queue::allocate`] or [`Queue::allocate_from`].

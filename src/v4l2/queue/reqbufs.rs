@@ -56,7 +56,9 @@ impl Queue {
 
     fn export(&self, index: usize, layout: &Layout) -> Result<Vec<DmaBuf>> {
         let export = |(plane, &needed): (usize, &u32)| {
-            let fd = calls::expbuf(self.device.as_fd(), self.kind, index as u32, plane as u32).map_err(|e| {
+            let is_writable = self.exports_writable || self.kind.is_output();
+            let place = (index as u32, plane as u32);
+            let fd = calls::expbuf(self.device.as_fd(), self.kind, place, is_writable).map_err(|e| {
                 let error = self.device.failed("VIDIOC_EXPBUF", e);
                 if e == Errno::ENOTTY || e == Errno::EINVAL {
                     return error.kind_is(ErrorKind::Unsupported).detail("the driver cannot export its buffers");

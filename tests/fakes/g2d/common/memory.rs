@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::control::setting;
+use super::sealed::{double, inode_of};
 
 /// Memory of this process behind an address or a file. It is mapped for reading, and for writing once it is a target:
 /// a camera's buffers are exported for reading alone.
@@ -42,7 +43,7 @@ impl Region {
             if done == 0 {
                 Some(self.base)
             } else {
-                self.doubled()
+                double(self.inode.as_deref()?, self.len)
             }
         });
         base.map(|base| base as *mut u8)
@@ -72,29 +73,6 @@ impl Region {
             Arc::new(Self { base: base as usize, len, inode, writable: OnceLock::new() })
         })
     }
-
-    /// A memfd that is sealed against new writable mappings is found where its owner in this process has mapped it, and
-    /// that mapping is doubled.
-    fn doubled(&self) -> Option<usize> {
-        let (inode, len) = (self.inode.as_deref()?, self.len);
-        // The mapping may belong to another thread, which unmaps it before it is doubled, and whose place
-        // another mapping may take. The new mapping stays: it is checked, and on a mismatch the search starts again.
-        (0..50).find_map(|_| {
-            let existing = writable_mapping(inode, |_| true)?;
-            // SAFETY: an old size of 0 doubles a shared mapping, keeps the old one, and fails without one. The
-            // result is an independent mapping.
-            let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
-            if base == libc::MAP_FAILED {
-                return None;
-            }
-            if writable_mapping(inode, |at| at == base as usize).is_none() {
-                // SAFETY: made by the call above, and no one else has its address.
-                unsafe { libc::munmap(base, len) };
-                return None;
-            }
-            Some(base as usize)
-        })
-    }
 }
 
 impl Drop for Region {
@@ -106,32 +84,6 @@ impl Drop for Region {
             unsafe { libc::munmap(base as *mut c_void, self.len) };
         }
     }
-}
-
-/// The inode as `/proc/self/maps` prints it.
-fn inode_of(fd: c_int) -> Option<String> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: a live `struct stat`, which the kernel fills.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: fstat succeeded, and all zeroes are valid for it too.
-    Some(unsafe { stat.assume_init() }.st_ino.to_string())
-}
-
-/// Where this process has mapped the file shared, writable and from its start: the first such address that `is_wanted`.
-/// The kernel does not give the list in one piece: what other threads map at the same time can hide a line.
-fn writable_mapping(inode: &str, is_wanted: impl Fn(usize) -> bool) -> Option<usize> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let (range, mode) = (words.next()?, words.next()?);
-        let (offset, found) = (words.next()?, words.nth(1)?);
-        if mode != "rw-s" || found != inode || offset.bytes().any(|b| b != b'0') {
-            return None;
-        }
-        usize::from_str_radix(range.split_once('-')?.0, 16).ok().filter(|at| is_wanted(*at))
-    })
 }
 
 struct Range {

@@ -5,6 +5,8 @@ pub(crate) mod abi;
 pub(crate) mod control;
 pub(crate) mod memory;
 pub(crate) mod raster;
+#[path = "../../sealed.rs"]
+mod sealed;
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::os::fd::AsRawFd;

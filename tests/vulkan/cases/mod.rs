@@ -1,0 +1,3 @@
+mod conforming;
+mod opening;
+pub mod support;
