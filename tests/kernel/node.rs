@@ -25,7 +25,7 @@ use crate::share::example;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 44);
 /// The least number of frames for a consumer.
-const MANY: usize = 20;
+pub const MANY: usize = 20;
 
 /// A UDP receiver in a thread, until it is stopped.
 struct Receiver {
@@ -64,7 +64,7 @@ impl Receiver {
 }
 
 /// Writes the packets as a byte stream and returns the number of frames. No packet may be missing.
-fn write_stream(path: &Path, packets: &[Packet]) -> usize {
+pub fn write_stream(path: &Path, packets: &[Packet]) -> usize {
     let gaps = packets.windows(2).filter(|w| w[1].0 != w[0].0.wrapping_add(1)).count();
     assert_eq!(gaps, 0, "{}: of {} packets", path.display(), packets.len());
     let whole = packets.iter().rposition(|p| p.3).map_or(0, |last| last + 1);
@@ -78,11 +78,18 @@ fn write_stream(path: &Path, packets: &[Packet]) -> usize {
 }
 
 /// A subscriber that writes the pixels of its frames.
-fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
+pub fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
     let (socket, mut file) = (socket.to_owned(), File::create(to).unwrap());
     std::thread::spawn(move || {
-        let mut subscriber =
-            Subscriber::builder(socket).policy(Policy::Fifo(2)).hold(1).connect(Duration::from_secs(20)).unwrap();
+        let (builder, start) = (Subscriber::builder(socket).policy(Policy::Fifo(2)).hold(1), Instant::now());
+        let mut subscriber = loop {
+            // The program may not listen yet.
+            match builder.clone().connect(Duration::from_secs(20)) {
+                Ok(subscriber) => break subscriber,
+                Err(e) => assert!(start.elapsed() < Duration::from_secs(20), "{e}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
         let mut frames = 0;
         while frames < MANY {
             match subscriber.recv(Duration::from_secs(20)).unwrap() {
@@ -172,7 +179,7 @@ fn number(json: &str, name: &str) -> u64 {
 }
 
 /// Watches by RTSP, until enough frames have come. The client goes on.
-fn watch(address: SocketAddr) -> (Client, Vec<Packet>) {
+pub fn watch(address: SocketAddr) -> (Client, Vec<Packet>) {
     let mut client = Client::connect(address);
     let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
     assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
@@ -184,7 +191,7 @@ fn watch(address: SocketAddr) -> (Client, Vec<Packet>) {
 }
 
 /// A port that is free now.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 

@@ -28,7 +28,7 @@ const SIZE: Size = Size::new(320, 180);
 /// How long an interpreter may take to start through 9p in an emulated machine.
 const START: Duration = Duration::from_secs(50);
 
-/// The lab's Debian root with GStreamer and Python, mounted, and `examples/peers/python` as its `/lab`.
+/// The lab's Debian root with GStreamer and Python, mounted, and `python/src` as its `/lab`.
 pub fn others() -> Option<&'static Path> {
     static ROOT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let mount = || {
@@ -79,7 +79,7 @@ impl Consumer {
             "C" => printing(Command::new(example("framelease-cat")?)),
             "Python" => {
                 let mut command = Command::new("chroot");
-                command.arg(root).args(["/usr/bin/python3", "-B", "/lab/view.py"]);
+                command.arg(root).args(["/usr/bin/python3", "-B", "-m", "framelease.view"]).env("PYTHONPATH", "/lab");
                 printing(command)
             }
             _ => gst(root),

@@ -5,6 +5,7 @@ mod crc32;
 mod formats;
 mod golden;
 mod hostile;
+mod opencv;
 mod peer;
 mod process;
 #[path = "../share/raw.rs"]

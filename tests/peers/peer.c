@@ -5,7 +5,7 @@
 #define _FILE_OFFSET_BITS 64
 #define _TIME_BITS 64
 
-#include "framelease.h"
+#include "fls.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -18,8 +18,8 @@
 
 #define MAX_FRAMES 4096u
 
-static fl_client *client;
-static fl_frame *frames[MAX_FRAMES]; /* in order of arrival; NULL: released */
+static fls_client *client;
+static fls_frame *frames[MAX_FRAMES]; /* in order of arrival; NULL: released */
 static unsigned received;
 
 static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t length) {
@@ -32,30 +32,30 @@ static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t length) {
 }
 
 /* The CRC of all pixels, or "short" if the frame's data end before them. */
-static void print_pixels(fl_frame *frame) {
-    const fl_format *f = frame->format;
+static void print_pixels(fls_frame *frame) {
+    const fls_format *f = frame->format;
     uint32_t crc = 0;
-    if (fl_begin_read(client, frame, 1000) != FL_OK) {
-        printf(" unreadable: %s", fl_message(client));
+    if (fls_begin_read(client, frame, 1000) != FLS_OK) {
+        printf(" unreadable: %s", fls_message(client));
         return;
     }
     bool has_rows = f->planes > 0 && f->plane[0].rows > 0;
-    for (uint32_t i = 0; !has_rows && i < f->memory_planes; i++) crc = crc32(crc, fl_data(frame, i), frame->memory[i].bytes);
+    for (uint32_t i = 0; !has_rows && i < f->memory_planes; i++) crc = crc32(crc, fls_data(frame, i), frame->memory[i].bytes);
     for (uint32_t i = 0; has_rows && i < f->planes; i++) {
-        const uint8_t *row = fl_pixels(frame, i);
+        const uint8_t *row = fls_pixels(frame, i);
         if (row == NULL) {
             printf(" short");
             return;
         }
         for (uint32_t y = 0; y < f->plane[i].rows; y++) crc = crc32(crc, row + (size_t)y * f->plane[i].stride, f->plane[i].row_bytes);
     }
-    fl_end_read(frame);
+    fls_end_read(frame);
     printf(" crc %08" PRIx32, crc);
 }
 
-static void print_error(fl_error error) {
-    printf("error %s", fl_error_name(error));
-    if (error == FL_REFUSED) printf(" %" PRIu32, fl_last_refusal(client).reason);
+static void print_error(fls_error error) {
+    printf("error %s", fls_error_name(error));
+    if (error == FLS_REFUSED) printf(" %" PRIu32, fls_last_refusal(client).reason);
 }
 
 /* The number of different buffers of the test that are open here. */
@@ -77,18 +77,18 @@ static unsigned memory(void) {
 }
 
 static void next(int timeout_ms) {
-    fl_event event;
-    fl_frame *frame;
-    fl_error error = fl_next(client, timeout_ms, &event, &frame);
-    const fl_format *f = fl_current_format(client);
-    if (error != FL_OK) {
+    fls_event event;
+    fls_frame *frame;
+    fls_error error = fls_next(client, timeout_ms, &event, &frame);
+    const fls_format *f = fls_current_format(client);
+    if (error != FLS_OK) {
         print_error(error);
-    } else if (event == FL_FORMAT) {
+    } else if (event == FLS_FORMAT) {
         char code[5] = {0};
         memcpy(code, &f->fourcc, 4);
         for (int i = 0; i < 4; i++) code[i] = code[i] >= 0x20 && code[i] < 0x7f ? code[i] : '?';
         printf("format %s %" PRIu32 "x%" PRIu32, code, f->width, f->height);
-    } else if (event == FL_FRAME) {
+    } else if (event == FLS_FRAME) {
         printf("frame slot %" PRIu32 " sequence %" PRIu64 " time %" PRIu64 " sent %" PRIu64 " dropped %" PRIu64 " lost %" PRIu32
                " flags %" PRIu32 " data", frame->slot, frame->sequence, frame->timestamp_ns, frame->sent_ns, frame->dropped,
                frame->lost, frame->flags);
@@ -96,25 +96,25 @@ static void next(int timeout_ms) {
         print_pixels(frame);
         if (received < MAX_FRAMES) frames[received++] = frame;
     } else {
-        printf("%s", event == FL_PAUSED ? "paused" : event == FL_LOST ? "lost" : "nothing");
+        printf("%s", event == FLS_PAUSED ? "paused" : event == FLS_LOST ? "lost" : "nothing");
     }
 }
 
 static void connect_to(const char *path, const char *policy, unsigned hold, unsigned every, unsigned milli_fps) {
-    fl_options o;
+    fls_options o;
     memset(&o, 0, sizeof o);
     o.path = path;
     o.hold = (uint16_t)hold;
     o.every = every;
     o.milli_fps = milli_fps;
-    o.policy = policy[0] == 'f' ? FL_FIFO : policy[0] == 'b' ? FL_BLOCK : FL_LATEST;
-    if (o.policy == FL_FIFO) o.depth = (uint16_t)atoi(policy + 5);
-    fl_error error = fl_open(&o, &client);
-    if (error == FL_OK) error = fl_connect(client, 5000);
-    if (error != FL_OK)
+    o.policy = policy[0] == 'f' ? FLS_FIFO : policy[0] == 'b' ? FLS_BLOCK : FLS_LATEST;
+    if (o.policy == FLS_FIFO) o.depth = (uint16_t)atoi(policy + 5);
+    fls_error error = fls_open(&o, &client);
+    if (error == FLS_OK) error = fls_connect(client, 5000);
+    if (error != FLS_OK)
         print_error(error);
     else
-        printf("connected quota %u", fl_quota(client));
+        printf("connected quota %u", fls_quota(client));
 }
 
 int main(void) {
@@ -129,11 +129,11 @@ int main(void) {
         } else if (strcmp(line, "poll\n") == 0) {
             next(0);
         } else if (sscanf(line, "release %u", &n) == 1 && n < received && frames[n] != NULL) {
-            fl_error error = fl_release(client, frames[n]);
+            fls_error error = fls_release(client, frames[n]);
             frames[n] = NULL;
-            printf("%s", error == FL_OK ? "released" : fl_error_name(error));
+            printf("%s", error == FLS_OK ? "released" : fls_error_name(error));
         } else if (sscanf(line, "valid %u", &n) == 1 && n < received && frames[n] != NULL) {
-            printf("%s", fl_valid(frames[n]) ? "valid" : "invalid");
+            printf("%s", fls_valid(frames[n]) ? "valid" : "invalid");
         } else if (strcmp(line, "starve\n") == 0 || strcmp(line, "feed\n") == 0) {
             struct rlimit limit;
             getrlimit(RLIMIT_NOFILE, &limit);
@@ -143,7 +143,7 @@ int main(void) {
         } else if (strcmp(line, "memory\n") == 0) {
             printf("memory %u", memory());
         } else if (strcmp(line, "close\n") == 0) {
-            fl_close(client);
+            fls_close(client);
             client = NULL;
             received = 0;
             printf("closed");
@@ -153,6 +153,6 @@ int main(void) {
         printf("\n");
         fflush(stdout);
     }
-    fl_close(client);
+    fls_close(client);
     return 0;
 }

@@ -42,7 +42,7 @@ def memory():
 
 
 def next_event(timeout):
-    got = subscriber.next(timeout)
+    got = subscriber.recv(timeout)
     if isinstance(got, framelease.Format):
         return f"format {got.fourcc} {got.width}x{got.height}"
     if isinstance(got, framelease.Frame):
@@ -52,7 +52,7 @@ def next_event(timeout):
             f"frame slot {got.slot} sequence {got.sequence} time {got.timestamp_ns} sent {got.sent_ns} dropped {got.dropped} "
             f"lost {got.lost} flags {int(got.flags)} data {data} {pixels(got)}"
         )
-    return {framelease.Event.PAUSED: "paused", framelease.Event.LOST: "lost", None: "nothing"}[got]
+    return {framelease.Event.PAUSED: "paused", framelease.Event.ENDED: "lost", None: "nothing"}[got]
 
 
 def obey(order, *words):

@@ -108,7 +108,7 @@ fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> PathBuf
     let strict = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Wshadow", "-Werror"];
     let mut command = Command::new(compiler);
     command.args(strict).args(flags).arg("-I").arg(here("examples/peers/c")).arg("-o").arg(&output);
-    let built = command.args([here(program), here("examples/peers/c/framelease.c")]).output().unwrap();
+    let built = command.args([here(program), here("examples/peers/c/fls.c")]).output().unwrap();
     assert!(built.status.success(), "{command:?}: {}", String::from_utf8_lossy(&built.stderr));
     output
 }
@@ -140,22 +140,22 @@ pub fn c(name: &str, flags: &[&str]) -> Option<Peer> {
     Some(Peer::spawn(name, Command::new(compiled(name, "cc", "tests/peers/peer.c", flags)?)))
 }
 
-/// Python 3.9 or newer.
+/// Python 3.10 or newer.
 pub fn python() -> Option<&'static str> {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| {
-        let test = "import sys; sys.exit(sys.version_info < (3, 9))";
+        let test = "import sys; sys.exit(sys.version_info < (3, 10))";
         Command::new("python3").args(["-c", test]).status().is_ok_and(|s| s.success())
     });
     if !found {
-        skipped("python3", "not here, or older than 3.9");
+        skipped("python3", "not here, or older than 3.10");
     }
     found.then_some("python3")
 }
 
 pub fn python_peer() -> Option<Peer> {
     let mut command = Command::new(python()?);
-    command.args(["-B", "-X", "dev"]).arg(here("tests/peers/peer.py")).arg(here("examples/peers/python"));
+    command.args(["-B", "-X", "dev"]).arg(here("tests/peers/peer.py")).arg(here("python/src"));
     Some(Peer::spawn("Python", command))
 }
 

@@ -17,7 +17,7 @@ pub fn consumer(language: &str, socket: &Path, arguments: &[&str]) -> Option<Com
         "C" => Command::new(compiled("framelease-cat", "cc", "examples/peers/c/framelease-cat.c", &["-O2"])?),
         _ => {
             let mut command = Command::new(python()?);
-            command.arg("-B").arg(here("examples/peers/python/view.py"));
+            command.args(["-B", "-m", "framelease.view"]).env("PYTHONPATH", here("python/src"));
             command
         }
     };

@@ -24,7 +24,7 @@ fn consumer(language: &str, socket: &Path) -> Option<Command> {
         "C armv7" => peer::on_qemu_arm("framelease-cat-armv7", cat)?,
         _ => {
             let mut command = Command::new(peer::python()?);
-            command.arg("-B").arg(here("examples/peers/python/view.py"));
+            command.args(["-B", "-m", "framelease.view"]).env("PYTHONPATH", here("python/src"));
             command
         }
     };

@@ -1,11 +1,11 @@
-/* Writes the frames of a framelease publisher: raw, or a line for each. An example of framelease.h. */
+/* Writes the frames of a framelease publisher: raw, or a line for each. An example of fls.h. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #define _FILE_OFFSET_BITS 64
 #define _TIME_BITS 64
 
-#include "framelease.h"
+#include "fls.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -74,16 +74,16 @@ static bool put(sink *s, const uint8_t *bytes, size_t length) {
 }
 
 /* false: errno of the write, or 0 if the frame's data are too short. */
-static bool put_frame(sink *s, const fl_frame *frame) {
-    const fl_format *f = frame->format;
+static bool put_frame(sink *s, const fls_frame *frame) {
+    const fls_format *f = frame->format;
     errno = 0;
     if (f->planes == 0 || f->plane[0].rows == 0) {
         for (uint32_t i = 0; i < f->memory_planes; i++)
-            if (!put(s, fl_data(frame, i), frame->memory[i].bytes)) return false;
+            if (!put(s, fls_data(frame, i), frame->memory[i].bytes)) return false;
         return true;
     }
     for (uint32_t i = 0; i < f->planes; i++) {
-        const uint8_t *row = fl_pixels(frame, i);
+        const uint8_t *row = fls_pixels(frame, i);
         if (row == NULL) return false;
         for (uint32_t y = 0; y < f->plane[i].rows; y++, row += f->plane[i].stride)
             if (!put(s, row, f->plane[i].row_bytes)) return false;
@@ -107,13 +107,13 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static int complain(const fl_client *client, fl_error error) {
-    fprintf(stderr, "error: %s (%s)\n", fl_message(client), fl_error_name(error));
+static int complain(const fls_client *client, fls_error error) {
+    fprintf(stderr, "error: %s (%s)\n", fls_message(client), fls_error_name(error));
     return 1;
 }
 
 typedef struct job {
-    fl_options options;
+    fls_options options;
     sink sink;
     bool none, stats, reconnect;
     uint64_t frames;
@@ -128,14 +128,14 @@ static void parse(job *j, int argc, char **argv) {
         {"max-fps", 1, NULL, 'f'}, {"timeout", 1, NULL, 't'}, {"reconnect", 0, NULL, 'r'}, {"stats", 0, NULL, 'v'},
         {"help", 0, NULL, 'h'},   {NULL, 0, NULL, 0},
     };
-    fl_options *o = &j->options;
+    fls_options *o = &j->options;
     for (int c; (c = getopt_long(argc, argv, "h", OPTIONS, NULL)) != -1;) switch (c) {
             case 's': o->path = optarg; break;
             case 'o': j->output = optarg; break;
             case 'x': j->sink.hash = true; break;
             case '0': j->none = true; break;
             case 'n': j->frames = (uint64_t)number("frames", optarg, 1, 1e15); break;
-            case 'k': o->hold = (uint16_t)number("hold", optarg, 1, FL_MAX_SLOTS); break;
+            case 'k': o->hold = (uint16_t)number("hold", optarg, 1, FLS_MAX_SLOTS); break;
             case 'e': o->every = (uint32_t)number("every", optarg, 1, 4e9); break;
             case 'f': o->milli_fps = (uint32_t)(number("max-fps", optarg, 0.001, 4e6) * 1000); break;
             case 't': j->timeout_ms = (int)(number("timeout", optarg, 0.001, 1e6) * 1000); break;
@@ -144,11 +144,11 @@ static void parse(job *j, int argc, char **argv) {
             case 'h': fputs(HELP, stdout); exit(0);
             case 'p':
                 if (strcmp(optarg, "latest") == 0) {
-                    o->policy = FL_LATEST;
+                    o->policy = FLS_LATEST;
                 } else if (strcmp(optarg, "block") == 0) {
-                    o->policy = FL_BLOCK;
+                    o->policy = FLS_BLOCK;
                 } else if (strncmp(optarg, "fifo:", 5) == 0) {
-                    o->policy = FL_FIFO;
+                    o->policy = FLS_FIFO;
                     o->depth = (uint16_t)number("policy fifo", optarg + 5, 1, 32);
                 } else {
                     fprintf(stderr, "error: --policy %s: none of latest, fifo:N, block\n", optarg);
@@ -164,15 +164,15 @@ static void parse(job *j, int argc, char **argv) {
 }
 
 /* Until Ctrl-C, the end, an error, or as many frames as wanted. The exit status. */
-static int run(fl_client *client, job *j) {
+static int run(fls_client *client, job *j) {
     uint64_t start = now_ns(), latency = 0, latency_max = 0, received = 0;
     bool paused = false;
     int status = 0;
-    fl_error error = j->reconnect ? fl_reconnect(client, j->timeout_ms) : fl_connect(client, j->timeout_ms);
+    fls_error error = j->reconnect ? fls_reconnect(client, j->timeout_ms) : fls_connect(client, j->timeout_ms);
     uint64_t deadline = now_ns() + (uint64_t)j->timeout_ms * 1000000u;
-    while (error == FL_OK && !stopped && received < j->frames) {
-        fl_event event;
-        fl_frame *frame;
+    while (error == FLS_OK && !stopped && received < j->frames) {
+        fls_event event;
+        fls_frame *frame;
         uint64_t now = now_ns();
         if (paused) deadline = now + (uint64_t)j->timeout_ms * 1000000u;
         if (now >= deadline) {
@@ -180,11 +180,11 @@ static int run(fl_client *client, job *j) {
             status = 1;
             break;
         }
-        error = fl_next(client, (int)((deadline - now + 999999u) / 1000000u), &event, &frame);
-        if (event == FL_FORMAT) {
-            const fl_format *f = fl_current_format(client);
+        error = fls_next(client, (int)((deadline - now + 999999u) / 1000000u), &event, &frame);
+        if (event == FLS_FORMAT) {
+            const fls_format *f = fls_current_format(client);
             fprintf(stderr, "%.4s %" PRIu32 "x%" PRIu32 "\n", (const char *)&f->fourcc, f->width, f->height);
-        } else if (event == FL_FRAME) {
+        } else if (event == FLS_FRAME) {
             uint64_t age = now_ns() - frame->sent_ns;
             latency += age;
             if (age > latency_max) latency_max = age;
@@ -194,14 +194,14 @@ static int run(fl_client *client, job *j) {
             j->sink.crc = 0;
             bool written = true;
             if (!j->none) {
-                error = fl_begin_read(client, frame, 1000);
-                written = error != FL_OK || put_frame(&j->sink, frame);
+                error = fls_begin_read(client, frame, 1000);
+                written = error != FLS_OK || put_frame(&j->sink, frame);
             }
             int why = errno;
-            if (written && error == FL_OK && j->sink.hash)
+            if (written && error == FLS_OK && j->sink.hash)
                 written = printf("%" PRIu64 " %08" PRIx32 "\n", frame->sequence, j->sink.crc) > 0 && fflush(stdout) == 0;
-            if (!fl_valid(frame)) fprintf(stderr, "frame %" PRIu64 " became invalid while it was in use\n", frame->sequence);
-            fl_release(client, frame);
+            if (!fls_valid(frame)) fprintf(stderr, "frame %" PRIu64 " became invalid while it was in use\n", frame->sequence);
+            fls_release(client, frame);
             if (!written && why == 0) {
                 fprintf(stderr, "frame of fewer bytes than its layout; skipped\n");
             } else if (!written) {
@@ -211,22 +211,22 @@ static int run(fl_client *client, job *j) {
                 status = 1;
                 break;
             }
-        } else if (event == FL_PAUSED) {
+        } else if (event == FLS_PAUSED) {
             paused = true;
             fprintf(stderr, "the publisher paused the stream; waiting for the next frame\n");
-        } else if (event == FL_LOST && !j->reconnect) {
+        } else if (event == FLS_LOST && !j->reconnect) {
             break;
         }
-        if (j->reconnect && (event == FL_LOST || error == FL_REFUSED || error == FL_PROTOCOL)) {
-            fprintf(stderr, "the publisher is gone (%s); trying again\n", error == FL_OK ? "hang-up" : fl_message(client));
-            error = fl_reconnect(client, j->timeout_ms);
+        if (j->reconnect && (event == FLS_LOST || error == FLS_REFUSED || error == FLS_PROTOCOL)) {
+            fprintf(stderr, "the publisher is gone (%s); trying again\n", error == FLS_OK ? "hang-up" : fls_message(client));
+            error = fls_reconnect(client, j->timeout_ms);
             paused = false;
             deadline = now_ns() + (uint64_t)j->timeout_ms * 1000000u;
         }
     }
-    if (error != FL_OK && !stopped) status = complain(client, error);
+    if (error != FLS_OK && !stopped) status = complain(client, error);
     if (j->stats) {
-        fl_stats s = fl_statistics(client);
+        fls_stats s = fls_statistics(client);
         double n = received > 0 ? (double)received : 1, seconds = (double)(now_ns() - start) / 1e9;
         fprintf(stderr,
                 "%" PRIu64 " frames in %.1f s, %.1f a second, %" PRIu64 " dropped, %" PRIu64 " lost by the source, %" PRIu64
@@ -268,14 +268,14 @@ int main(int argc, char **argv) {
         }
         setvbuf(j.sink.file, NULL, _IOFBF, 1 << 20);
     }
-    fl_client *client;
-    fl_error error = fl_open(&j.options, &client);
-    if (error != FL_OK) {
-        fprintf(stderr, "error: %s: %s\n", j.options.path, fl_error_name(error));
+    fls_client *client;
+    fls_error error = fls_open(&j.options, &client);
+    if (error != FLS_OK) {
+        fprintf(stderr, "error: %s: %s\n", j.options.path, fls_error_name(error));
         return 2;
     }
     int status = run(client, &j);
-    fl_close(client);
+    fls_close(client);
     if (j.sink.file != NULL && fclose(j.sink.file) != 0 && errno != EPIPE && status == 0) {
         fprintf(stderr, "error: %s: %s\n", j.output != NULL ? j.output : "standard output", strerror(errno));
         status = 1;

@@ -1,7 +1,8 @@
-#!/usr/bin/env python3
 """Shows rate, latency and drops of a framelease publisher's frames; saves one as PNG, or prints a hash of each.
 
 Ends when the publisher closes. A pause of the stream is reported on standard error, and the next frame continues it."""
+
+from __future__ import annotations
 
 import argparse
 import os
@@ -10,11 +11,12 @@ import struct
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 
 import framelease
 
 
-def rows_rgb(frame: framelease.Frame):
+def rows_rgb(frame: framelease.Frame) -> Iterator[bytes]:
     """The rows of a picture, 3 bytes a pixel."""
     f = frame.format
     code, width = f.fourcc, f.width
@@ -77,7 +79,7 @@ def crc(frame: framelease.Frame) -> int:
 
 def main() -> int:
     socket = os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/run"), "framelease.socket")
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m framelease.view", description=__doc__)
     parser.add_argument("--socket", default=socket, help="where the publisher listens (default: %(default)s)")
     parser.add_argument("--png", metavar="FILE", help="save the first frame, and stop")
     parser.add_argument("--hash", action="store_true", help="a line for each frame: sequence number, CRC-32 of its pixels")
@@ -96,13 +98,13 @@ def main() -> int:
     except ValueError as e:
         parser.error(str(e))
     shown = time.monotonic()
-    latencies: list = []
+    latencies: list[int] = []
 
-    def report(event) -> None:
+    def report(event: framelease.Format | framelease.Event) -> None:
         if event is framelease.Event.PAUSED:
             print("the publisher paused the stream; waiting for the next frame", file=sys.stderr)
 
-    def show(since: float, counted: list) -> None:
+    def show(since: float, counted: list[int]) -> None:
         ages, stats = sorted(counted) or [0], subscriber.stats
         rate = len(counted) / max(time.monotonic() - since, 1e-9)
         print(

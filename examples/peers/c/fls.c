@@ -1,4 +1,4 @@
-/* See framelease.h. From top to bottom: numbers, messages, memory, connections, what a publisher says, the calls. */
+/* See fls.h. From top to bottom: numbers, messages, memory, connections, what a publisher says, the calls. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -9,7 +9,7 @@
 #define _TIME_BITS 64
 #endif
 
-#include "framelease.h"
+#include "fls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,42 +76,42 @@ typedef struct link {
     bool over;
     unsigned leases; /* frames held */
     unsigned unsent; /* releases that the socket had no room for, or that wait for more of them */
-    lease release[FL_MAX_SLOTS];
+    lease release[FLS_MAX_SLOTS];
 } link_t;
 
 typedef struct slot {
-    fl_frame frame; /* first: a frame is its slot */
+    fls_frame frame; /* first: a frame is its slot */
     struct pool *pool;
     bool usable, held, reading, revoked, used;
-    void *map[FL_MAX_PLANES];
+    void *map[FLS_MAX_PLANES];
 } slot_t;
 
 typedef struct pool {
     struct pool *next;
     link_t *link;
-    fl_format format;
+    fls_format format;
     uint32_t answered;
     unsigned held;
     bool current;
-    slot_t slots[FL_MAX_SLOTS];
+    slot_t slots[FLS_MAX_SLOTS];
 } pool_t;
 
-struct fl_client {
-    fl_options options;
+struct fls_client {
+    fls_options options;
     struct sockaddr_un address;
     link_t *link;
     pool_t *pools; /* the current one, and those of which frames are held */
     pool_t *current;
-    fl_frame *unseen; /* with FL_LATEST, inside take(): a frame that fl_next has not given yet */
+    fls_frame *unseen; /* with FLS_LATEST, inside take(): a frame that fls_next has not given yet */
     bool welcomed;
     uint32_t last_pool;
     bool had_pool;
     unsigned quota;
     uint32_t lease_ms;
-    fl_refusal refusal;
+    fls_refusal refusal;
     uint64_t epoch, dropped; /* of this connection */
-    fl_stats stats;
-    fl_error deferred; /* reported by the next fl_next */
+    fls_stats stats;
+    fls_error deferred; /* reported by the next fls_next */
     char message[512], deferred_message[512];
 };
 
@@ -180,7 +180,7 @@ static const known *known_format(uint32_t fourcc) {
 
 /* ---- errors ---- */
 
-__attribute__((format(printf, 4, 5))) static fl_error fail(fl_client *c, fl_error error, const char *call,
+__attribute__((format(printf, 4, 5))) static fls_error fail(fls_client *c, fls_error error, const char *call,
                                                            const char *format, ...) {
     int n = snprintf(c->message, sizeof c->message, "%s: %s: ", c->address.sun_path, call);
     va_list arguments;
@@ -191,13 +191,13 @@ __attribute__((format(printf, 4, 5))) static fl_error fail(fl_client *c, fl_erro
     return error;
 }
 
-static fl_error fail_os(fl_client *c, const char *call, int error) {
-    fl_error kind = error == ENOENT                                       ? FL_NOT_FOUND
-                    : error == EACCES || error == EPERM                   ? FL_PERMISSION
-                    : error == ECONNREFUSED || error == EPIPE             ? FL_DISCONNECTED
-                    : error == ENOMEM || error == EMFILE || error == ENFILE ? FL_EXHAUSTED
-                    : error == EAGAIN                                     ? FL_TIMEOUT
-                                                                          : FL_SYSTEM;
+static fls_error fail_os(fls_client *c, const char *call, int error) {
+    fls_error kind = error == ENOENT                                       ? FLS_NOT_FOUND
+                    : error == EACCES || error == EPERM                   ? FLS_PERMISSION
+                    : error == ECONNREFUSED || error == EPIPE             ? FLS_DISCONNECTED
+                    : error == ENOMEM || error == EMFILE || error == ENFILE ? FLS_EXHAUSTED
+                    : error == EAGAIN                                     ? FLS_TIMEOUT
+                                                                          : FLS_SYSTEM;
     return fail(c, kind, call, "%s", strerror(error));
 }
 
@@ -239,9 +239,9 @@ static void flush(link_t *l) {
 /* ---- memory and connections ---- */
 
 static void close_slot(slot_t *s) {
-    fl_end_read(&s->frame);
-    for (unsigned i = 0; i < FL_MAX_PLANES; i++) {
-        fl_memory *m = &s->frame.memory[i];
+    fls_end_read(&s->frame);
+    for (unsigned i = 0; i < FLS_MAX_PLANES; i++) {
+        fls_memory *m = &s->frame.memory[i];
         if (s->map[i] != NULL) munmap(s->map[i], (size_t)m->size);
         if (m->fd >= 0) close(m->fd);
         s->map[i] = NULL;
@@ -263,14 +263,14 @@ static bool is_over(const link_t *l) {
 }
 
 /* Lets a pool go that is not current and of which no frame is held, and says so if we had all of it. */
-static void settle(fl_client *c, pool_t *pool) {
+static void settle(fls_client *c, pool_t *pool) {
     if (pool->current || pool->held > 0) return;
     for (pool_t **at = &c->pools; *at != NULL; at = &(*at)->next)
         if (*at == pool) {
             *at = pool->next;
             break;
         }
-    for (unsigned i = 0; i < FL_MAX_SLOTS; i++) close_slot(&pool->slots[i]);
+    for (unsigned i = 0; i < FLS_MAX_SLOTS; i++) close_slot(&pool->slots[i]);
     if (pool->answered == pool->format.slots) {
         uint8_t bytes[12];
         flush(pool->link);
@@ -282,7 +282,7 @@ static void settle(fl_client *c, pool_t *pool) {
     free(pool);
 }
 
-static void retire(fl_client *c) {
+static void retire(fls_client *c) {
     pool_t *pool = c->current;
     if (pool == NULL) return;
     c->current = NULL;
@@ -291,7 +291,7 @@ static void retire(fl_client *c) {
 }
 
 /* The client takes no more from this connection. */
-static void hang_up(fl_client *c) {
+static void hang_up(fls_client *c) {
     if (c->link == NULL) return;
     c->link->over = true;
     retire(c);
@@ -303,10 +303,10 @@ static void hang_up(fl_client *c) {
 }
 
 /* The text first: what it is about goes with the connection. */
-#define VIOLATED(c, ...) (fail(c, FL_PROTOCOL, "the publisher broke the protocol", __VA_ARGS__), hang_up(c), FL_PROTOCOL)
+#define VIOLATED(c, ...) (fail(c, FLS_PROTOCOL, "the publisher broke the protocol", __VA_ARGS__), hang_up(c), FLS_PROTOCOL)
 
 /* Takes a descriptor as memory, after checking what it is. Returns a text if it is unusable. */
-static const char *adopt(fl_memory *m, int fd, uint64_t needed) {
+static const char *adopt(fls_memory *m, int fd, uint64_t needed) {
     struct statfs fs;
     if (fstatfs(fd, &fs) != 0) return "fstatfs fails on a descriptor";
     m->is_dmabuf = ((uint64_t)fs.f_type & 0xffffffffu) == DMA_BUF_MAGIC_NUMBER;
@@ -328,41 +328,41 @@ typedef enum outcome { AGAIN, EVENT, EMPTY, FAILED } outcome_t;
 
 typedef struct step {
     outcome_t outcome;
-    fl_error error;
-    fl_event event;
-    fl_frame *frame;
+    fls_error error;
+    fls_event event;
+    fls_frame *frame;
 } step;
 
 static step handled(void) {
-    step s = {AGAIN, FL_OK, FL_NOTHING, NULL};
+    step s = {AGAIN, FLS_OK, FLS_NOTHING, NULL};
     return s;
 }
 
-static step event_step(fl_event event, fl_frame *frame) {
-    step s = {EVENT, FL_OK, event, frame};
+static step event_step(fls_event event, fls_frame *frame) {
+    step s = {EVENT, FLS_OK, event, frame};
     return s;
 }
 
-static step failed(fl_error error) {
-    step s = {FAILED, error, FL_NOTHING, NULL};
+static step failed(fls_error error) {
+    step s = {FAILED, error, FLS_NOTHING, NULL};
     return s;
 }
 
-static step lost(fl_client *c) {
+static step lost(fls_client *c) {
     hang_up(c);
-    return event_step(FL_LOST, NULL);
+    return event_step(FLS_LOST, NULL);
 }
 
 /* The planes of a layout lie in its memory, and its rows in its strides. */
-static const char *read_layout(fl_format *f, const uint8_t *m) {
+static const char *read_layout(fls_format *f, const uint8_t *m) {
     const known *k = known_format(f->fourcc);
     if (f->width < 1 || f->width > MAX_SIDE || f->height < 1 || f->height > MAX_SIDE) return "impossible width or height";
-    if (f->memory_planes < 1 || f->memory_planes > FL_MAX_PLANES) return "expected 1 to 4 memory planes";
-    if (k == &OPAQUE ? f->planes > FL_MAX_PLANES : f->planes != k->planes) return "the number of color planes is not the format's";
-    for (unsigned i = 0; i < FL_MAX_PLANES; i++) f->memory_bytes[i] = u32_at(m + 56 + 4 * i);
+    if (f->memory_planes < 1 || f->memory_planes > FLS_MAX_PLANES) return "expected 1 to 4 memory planes";
+    if (k == &OPAQUE ? f->planes > FLS_MAX_PLANES : f->planes != k->planes) return "the number of color planes is not the format's";
+    for (unsigned i = 0; i < FLS_MAX_PLANES; i++) f->memory_bytes[i] = u32_at(m + 56 + 4 * i);
     for (unsigned i = 0; i < f->planes; i++) {
         const uint8_t *at = m + 72 + 12 * i, *group = k->group[i % 3];
-        fl_plane *p = &f->plane[i];
+        fls_plane *p = &f->plane[i];
         p->memory = u32_at(at);
         p->offset = u32_at(at + 4);
         p->stride = u32_at(at + 8);
@@ -379,7 +379,7 @@ static const char *read_layout(fl_format *f, const uint8_t *m) {
     return NULL;
 }
 
-static step on_welcome(fl_client *c, const uint8_t *m) {
+static step on_welcome(fls_client *c, const uint8_t *m) {
     if (c->welcomed) return failed(VIOLATED(c, "a second WELCOME"));
     if (u16_at(m + 8) != VERSION) return failed(VIOLATED(c, "expected version 1, got %u", (unsigned)u16_at(m + 8)));
     c->welcomed = true;
@@ -392,40 +392,40 @@ static step on_welcome(fl_client *c, const uint8_t *m) {
 
 static const char *reason_text(uint32_t reason) {
     switch (reason) {
-        case FL_REASON_VERSION: return "no common protocol version";
-        case FL_REASON_CAPACITY: return "the pool has no room for another subscriber";
-        case FL_REASON_DENIED: return "access denied or too many connections";
-        case FL_REASON_PROTOCOL: return "a message that the protocol forbids";
-        case FL_REASON_LEASE_EXPIRED: return "a lease was held beyond its deadline";
-        case FL_REASON_SILENT: return "no HELLO in time";
-        case FL_REASON_BLOCK_DENIED: return "this publisher does not grant policy block; ask for latest or fifo";
-        case FL_REASON_STALLED: return "the stream was held up for longer than the publisher allows";
+        case FLS_REASON_VERSION: return "no common protocol version";
+        case FLS_REASON_CAPACITY: return "the pool has no room for another subscriber";
+        case FLS_REASON_DENIED: return "access denied or too many connections";
+        case FLS_REASON_PROTOCOL: return "a message that the protocol forbids";
+        case FLS_REASON_LEASE_EXPIRED: return "a lease was held beyond its deadline";
+        case FLS_REASON_SILENT: return "no HELLO in time";
+        case FLS_REASON_BLOCK_DENIED: return "this publisher does not grant policy block; ask for latest or fifo";
+        case FLS_REASON_STALLED: return "the stream was held up for longer than the publisher allows";
         default: return NULL;
     }
 }
 
-static step on_bye(fl_client *c, const uint8_t *m) {
+static step on_bye(fls_client *c, const uint8_t *m) {
     static const char CALL[] = "the publisher ended the connection";
-    fl_refusal r;
+    fls_refusal r;
     r.reason = u32_at(m + 8);
     r.slots = (uint16_t)u16_at(m + 12);
     r.reserve = (uint16_t)u16_at(m + 14);
     r.granted = (uint16_t)u16_at(m + 16);
     r.wanted = (uint16_t)u16_at(m + 18);
-    if (r.reason == FL_REASON_CLOSING) return lost(c);
+    if (r.reason == FLS_REASON_CLOSING) return lost(c);
     hang_up(c);
     c->refusal = r;
     const char *text = reason_text(r.reason);
-    if (text == NULL) return failed(fail(c, FL_REFUSED, CALL, "reason %" PRIu32, r.reason));
-    if (r.slots == 0) return failed(fail(c, FL_REFUSED, CALL, "%s", text));
-    return failed(fail(c, FL_REFUSED, CALL,
+    if (text == NULL) return failed(fail(c, FLS_REFUSED, CALL, "reason %" PRIu32, r.reason));
+    if (r.slots == 0) return failed(fail(c, FLS_REFUSED, CALL, "%s", text));
+    return failed(fail(c, FLS_REFUSED, CALL,
                        "%s: the pool has %u buffers: %u for the driver and the publisher's process, 1 for the newest frame, "
                        "%u for other subscribers; this subscriber needs %u",
                        text, r.slots, r.reserve, r.granted, r.wanted));
 }
 
-static step on_format(fl_client *c, const uint8_t *m) {
-    fl_format f;
+static step on_format(fls_client *c, const uint8_t *m) {
+    fls_format f;
     memset(&f, 0, sizeof f);
     f.pool = u32_at(m + 8);
     f.slots = u16_at(m + 12);
@@ -440,7 +440,7 @@ static step on_format(fl_client *c, const uint8_t *m) {
     f.transfer = u32_at(m + 48);
     f.memory_planes = u16_at(m + 52);
     f.planes = u16_at(m + 54);
-    if (f.slots < 1 || f.slots > FL_MAX_SLOTS) return failed(VIOLATED(c, "FORMAT: expected 1 to 64 slots, got %" PRIu32, f.slots));
+    if (f.slots < 1 || f.slots > FLS_MAX_SLOTS) return failed(VIOLATED(c, "FORMAT: expected 1 to 64 slots, got %" PRIu32, f.slots));
     if (u64_at(m + 28) != 0) return failed(VIOLATED(c, "FORMAT: a modifier other than linear"));
     if (c->current != NULL) return failed(VIOLATED(c, "FORMAT before the old pool's RETIRE"));
     if (c->had_pool && f.pool == c->last_pool) return failed(VIOLATED(c, "FORMAT: pool %" PRIu32 " for the second time", f.pool));
@@ -457,25 +457,25 @@ static step on_format(fl_client *c, const uint8_t *m) {
     pool->link = c->link;
     pool->link->users++;
     pool->next = c->pools;
-    for (uint32_t i = 0; i < FL_MAX_SLOTS; i++) {
+    for (uint32_t i = 0; i < FLS_MAX_SLOTS; i++) {
         slot_t *s = &pool->slots[i];
         s->pool = pool;
         s->frame.format = &pool->format;
         s->frame.slot = i;
-        for (unsigned j = 0; j < FL_MAX_PLANES; j++) s->frame.memory[j].fd = -1;
+        for (unsigned j = 0; j < FLS_MAX_PLANES; j++) s->frame.memory[j].fd = -1;
     }
     c->pools = c->current = pool;
     c->last_pool = f.pool;
     c->had_pool = true;
-    return event_step(FL_FORMAT, NULL);
+    return event_step(FLS_FORMAT, NULL);
 }
 
 /* `fds`: those that came, -1 where we have taken one. `complete`: none was lost on the way. */
-static step on_buffer(fl_client *c, const uint8_t *m, int *fds, unsigned count, bool complete) {
+static step on_buffer(fls_client *c, const uint8_t *m, int *fds, unsigned count, bool complete) {
     pool_t *pool = c->current;
     uint32_t number = u32_at(m + 8), slot = u32_at(m + 12);
     if (pool == NULL) return failed(VIOLATED(c, "BUFFER without FORMAT"));
-    fl_format *f = &pool->format;
+    fls_format *f = &pool->format;
     if (number != f->pool || slot != pool->answered || slot >= f->slots)
         return failed(VIOLATED(c, "BUFFER: expected pool %" PRIu32 " slot %" PRIu32 " of %" PRIu32 ", got pool %" PRIu32 " slot %" PRIu32,
                                f->pool, pool->answered, f->slots, number, slot));
@@ -499,14 +499,14 @@ static step on_buffer(fl_client *c, const uint8_t *m, int *fds, unsigned count, 
     for (uint32_t i = 0; i < f->slots; i++)
         if (pool->slots[i].usable) return handled();
     hang_up(c);
-    return failed(fail(c, FL_EXHAUSTED, "recvmsg", "no file descriptor is left for any of %" PRIu32 " buffers", slot + 1));
+    return failed(fail(c, FLS_EXHAUSTED, "recvmsg", "no file descriptor is left for any of %" PRIu32 " buffers", slot + 1));
 }
 
 /* Ends a lease. Its release is sent by the next flush(). */
 static void end_lease(slot_t *s) {
     link_t *l = s->pool->link;
     lease ended = {s->pool->format.pool, s->frame.slot, s->frame.generation};
-    fl_end_read(&s->frame);
+    fls_end_read(&s->frame);
     s->held = false;
     s->pool->held--;
     l->leases--;
@@ -514,7 +514,7 @@ static void end_lease(slot_t *s) {
 }
 
 /* Releases the frame that the caller has not seen. */
-static void skip_unseen(fl_client *c) {
+static void skip_unseen(fls_client *c) {
     slot_t *s = (slot_t *)c->unseen;
     if (s == NULL) return;
     c->unseen = NULL;
@@ -524,12 +524,12 @@ static void skip_unseen(fl_client *c) {
 }
 
 /* Newer frames wait than the last one that was sent. If that one is unseen, its release brings the newest. */
-static step on_newer(fl_client *c, const uint8_t *m) {
+static step on_newer(fls_client *c, const uint8_t *m) {
     if (c->unseen != NULL && u64_at(m + 8) >= c->unseen->generation) skip_unseen(c);
     return handled();
 }
 
-static step on_frame(fl_client *c, const uint8_t *m) {
+static step on_frame(fls_client *c, const uint8_t *m) {
     pool_t *pool = c->current;
     uint32_t number = u32_at(m + 8), slot = u32_at(m + 12);
     uint64_t generation = u64_at(m + 16);
@@ -542,9 +542,9 @@ static step on_frame(fl_client *c, const uint8_t *m) {
         return failed(VIOLATED(c, "FRAME in slot %" PRIu32 ": generation %" PRIu64 " for the second time", slot, generation));
     if (c->link->leases + c->link->unsent >= c->options.hold)
         return failed(VIOLATED(c, "FRAME while we hold all of %u", (unsigned)c->options.hold));
-    fl_frame *f = &s->frame;
+    fls_frame *f = &s->frame;
     for (unsigned i = 0; i < pool->format.memory_planes; i++) {
-        fl_memory *memory = &f->memory[i];
+        fls_memory *memory = &f->memory[i];
         memory->offset = u32_at(m + 64 + 8 * i);
         memory->bytes = u32_at(m + 68 + 8 * i);
         if ((uint64_t)memory->offset + memory->bytes > memory->size)
@@ -565,7 +565,7 @@ static step on_frame(fl_client *c, const uint8_t *m) {
     c->dropped = f->dropped;
     c->stats.received++;
     c->stats.lost += f->lost;
-    if (c->options.policy != FL_LATEST) return event_step(FL_FRAME, f);
+    if (c->options.policy != FLS_LATEST) return event_step(FLS_FRAME, f);
     if (c->unseen != NULL) {
         /* What the source lost before the older one is lost before this one, too. */
         f->lost = f->lost > UINT32_MAX - c->unseen->lost ? UINT32_MAX : f->lost + c->unseen->lost;
@@ -576,7 +576,7 @@ static step on_frame(fl_client *c, const uint8_t *m) {
 }
 
 /* A lease that was given back in the meantime does not matter. */
-static step on_revoke(fl_client *c, const uint8_t *m) {
+static step on_revoke(fls_client *c, const uint8_t *m) {
     c->stats.revoked++;
     for (pool_t *pool = c->pools; pool != NULL; pool = pool->next)
         if (pool->link == c->link && pool->format.pool == u32_at(m + 8)) {
@@ -586,7 +586,7 @@ static step on_revoke(fl_client *c, const uint8_t *m) {
     return handled();
 }
 
-static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, unsigned count, bool complete) {
+static step on_message(fls_client *c, const uint8_t *m, size_t length, int *fds, unsigned count, bool complete) {
     static const uint8_t LENGTHS[] = {24, 120, 16, 96, 24, 12, 8, 20, 16};
     if (length < 8) return failed(VIOLATED(c, "a message of %zu bytes", length));
     uint32_t type = u16_at(m), flags = u16_at(m + 2);
@@ -597,7 +597,7 @@ static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, 
     if (length < LENGTHS[type - WELCOME])
         return failed(VIOLATED(c, "message type %" PRIu32 ": expected %u bytes, got %zu", type, (unsigned)LENGTHS[type - WELCOME], length));
     bool names_slot = type == BUFFER || type == FRAME || type == REVOKE;
-    if (names_slot && u32_at(m + 12) >= FL_MAX_SLOTS) return failed(VIOLATED(c, "slot %" PRIu32 " is out of range", u32_at(m + 12)));
+    if (names_slot && u32_at(m + 12) >= FLS_MAX_SLOTS) return failed(VIOLATED(c, "slot %" PRIu32 " is out of range", u32_at(m + 12)));
     if (type == BYE) return on_bye(c, m);
     if (type == WELCOME) return on_welcome(c, m);
     if (!c->welcomed) return failed(VIOLATED(c, "expected WELCOME, got message type %" PRIu32, type));
@@ -612,12 +612,12 @@ static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, 
             retire(c);
             return handled();
         case NEWER: return on_newer(c, m);
-        default: return event_step(FL_PAUSED, NULL);
+        default: return event_step(FLS_PAUSED, NULL);
     }
 }
 
 /* One message, if one is there. */
-static step receive(fl_client *c) {
+static step receive(fls_client *c) {
     uint8_t bytes[MAX_MESSAGE];
     union {
         struct cmsghdr header; /* for its alignment */
@@ -633,7 +633,7 @@ static step receive(fl_client *c) {
     ssize_t n = recvmsg(c->link->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0) {
         int error = errno;
-        step nothing = {EMPTY, FL_OK, FL_NOTHING, NULL};
+        step nothing = {EMPTY, FLS_OK, FLS_NOTHING, NULL};
         /* Asked only at the second of two: a loop that reads until there is nothing would else pay at each frame. */
         if (error == EAGAIN && ++c->link->empty > 1 && is_over(c->link)) return lost(c);
         if (error == EAGAIN || error == EINTR) return nothing;
@@ -664,23 +664,23 @@ static step receive(fl_client *c) {
 }
 
 /* Waits until there is something to receive. false: time is over, or a signal came. */
-static bool await(fl_client *c, int64_t deadline) {
-    struct pollfd p[2] = {{c->link->fd, fl_poll_events(c), 0}, {c->link->process, POLLIN, 0}};
+static bool await(fls_client *c, int64_t deadline) {
+    struct pollfd p[2] = {{c->link->fd, fls_poll_events(c), 0}, {c->link->process, POLLIN, 0}};
     int ready = poll(p, 2, ms_until(deadline));
     if (p[1].revents != 0) c->link->empty++;
     return ready > 0;
 }
 
 /* Whether the next message is there and cannot become an event of its own. It stays in the socket. */
-static bool more_about_frames(const fl_client *c) {
+static bool more_about_frames(const fls_client *c) {
     uint8_t bytes[8];
     if (recv(c->link->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_PEEK) != (ssize_t)sizeof bytes) return false;
     uint32_t type = u16_at(bytes);
     return type == FRAME || type == NEWER || type == REVOKE;
 }
 
-/* Handles messages until one of them is an event. With FL_LATEST a frame is one when no newer one is there. */
-static step take(fl_client *c, int64_t deadline, bool handshake) {
+/* Handles messages until one of them is an event. With FLS_LATEST a frame is one when no newer one is there. */
+static step take(fls_client *c, int64_t deadline, bool handshake) {
     step s = handled();
     for (unsigned i = 0; i < MAX_STEPS && s.outcome != EVENT && s.outcome != FAILED && !(handshake && c->welcomed); i++) {
         if (c->unseen != NULL && !more_about_frames(c)) break;
@@ -695,7 +695,7 @@ static step take(fl_client *c, int64_t deadline, bool handshake) {
             s = receive(c);
         }
     }
-    fl_frame *frame = c->unseen;
+    fls_frame *frame = c->unseen;
     c->unseen = NULL;
     if (frame == NULL) return s;
     if (s.outcome == FAILED) {
@@ -705,36 +705,36 @@ static step take(fl_client *c, int64_t deadline, bool handshake) {
     } else if (c->link->unsent > 0) {
         flush(c->link);
     }
-    return event_step(FL_FRAME, frame);
+    return event_step(FLS_FRAME, frame);
 }
 
 /* ---- the calls ---- */
 
-fl_error fl_open(const fl_options *options, fl_client **client) {
+fls_error fls_open(const fls_options *options, fls_client **client) {
     *client = NULL;
-    fl_options o = *options;
+    fls_options o = *options;
     if (o.hold == 0) o.hold = 1;
-    if (o.depth == 0 || o.policy != FL_FIFO) o.depth = 1;
+    if (o.depth == 0 || o.policy != FLS_FIFO) o.depth = 1;
     if (o.every == 0) o.every = 1;
-    if (o.path == NULL || o.path[0] == 0 || o.hold > FL_MAX_SLOTS || o.depth > 32 || o.policy > FL_BLOCK ||
+    if (o.path == NULL || o.path[0] == 0 || o.hold > FLS_MAX_SLOTS || o.depth > 32 || o.policy > FLS_BLOCK ||
         (o.every > 1 && o.milli_fps > 0))
-        return FL_INVALID;
-    fl_client *c = (fl_client *)calloc(1, sizeof *c);
-    if (c == NULL) return FL_EXHAUSTED;
+        return FLS_INVALID;
+    fls_client *c = (fls_client *)calloc(1, sizeof *c);
+    if (c == NULL) return FLS_EXHAUSTED;
     size_t length = strlen(o.path);
     if (length >= sizeof c->address.sun_path) {
         free(c);
-        return FL_INVALID;
+        return FLS_INVALID;
     }
     c->address.sun_family = AF_UNIX;
     memcpy(c->address.sun_path, o.path, length);
     o.path = NULL;
     c->options = o;
     *client = c;
-    return FL_OK;
+    return FLS_OK;
 }
 
-void fl_close(fl_client *c) {
+void fls_close(fls_client *c) {
     if (c == NULL) return;
     hang_up(c);
     while (c->pools != NULL) {
@@ -744,21 +744,21 @@ void fl_close(fl_client *c) {
     free(c);
 }
 
-static fl_error say_hello(fl_client *c) {
-    const fl_options *o = &c->options;
+static fls_error say_hello(fls_client *c) {
+    const fls_options *o = &c->options;
     uint8_t bytes[32], *p = put32(put_header(bytes, HELLO), MAGIC);
     p = put16(put16(put16(put16(p, VERSION), VERSION), o->hold), (uint32_t)o->policy);
     p = put32(put32(put16(put16(p, o->depth), 0), o->every), o->milli_fps);
     int error = send_bytes(c->link, bytes, p);
     /* A publisher that hung up at once has said why: the first receive brings it. */
-    return error == 0 || error == EPIPE || error == ECONNRESET ? FL_OK : fail_os(c, "send HELLO", error);
+    return error == 0 || error == EPIPE || error == ECONNRESET ? FLS_OK : fail_os(c, "send HELLO", error);
 }
 
-fl_error fl_connect(fl_client *c, int timeout_ms) {
+fls_error fls_connect(fls_client *c, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     hang_up(c);
     c->had_pool = false;
-    c->deferred = FL_OK;
+    c->deferred = FLS_OK;
     memset(&c->refusal, 0, sizeof c->refusal);
     c->link = (link_t *)calloc(1, sizeof *c->link);
     if (c->link == NULL) return fail_os(c, "calloc", ENOMEM);
@@ -781,64 +781,64 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     }
     socklen_t length = sizeof c->link->process;
     if (getsockopt(c->link->fd, SOL_SOCKET, PEERPIDFD, &c->link->process, &length) != 0) c->link->process = -1;
-    fl_error error = say_hello(c);
-    while (error == FL_OK && !c->welcomed) {
+    fls_error error = say_hello(c);
+    while (error == FLS_OK && !c->welcomed) {
         step s = take(c, deadline, true);
         if (s.outcome == FAILED)
             error = s.error;
         else if (s.outcome == EVENT)
-            error = fail(c, FL_DISCONNECTED, "connect", "the publisher hung up without WELCOME");
+            error = fail(c, FLS_DISCONNECTED, "connect", "the publisher hung up without WELCOME");
         else if (!c->welcomed)
-            error = fail(c, FL_TIMEOUT, "connect", "no answer to HELLO within %d ms, or a signal came", timeout_ms);
+            error = fail(c, FLS_TIMEOUT, "connect", "no answer to HELLO within %d ms, or a signal came", timeout_ms);
     }
-    if (error != FL_OK) hang_up(c);
+    if (error != FLS_OK) hang_up(c);
     return error;
 }
 
 /* Whether the same HELLO may be admitted later. */
 static bool is_temporary(uint32_t reason) {
-    return reason == FL_REASON_CAPACITY || reason == FL_REASON_LEASE_EXPIRED || reason == FL_REASON_SILENT ||
-           reason == FL_REASON_STALLED;
+    return reason == FLS_REASON_CAPACITY || reason == FLS_REASON_LEASE_EXPIRED || reason == FLS_REASON_SILENT ||
+           reason == FLS_REASON_STALLED;
 }
 
-fl_error fl_reconnect(fl_client *c, int timeout_ms) {
+fls_error fls_reconnect(fls_client *c, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     for (int pause = PAUSE_MIN_MS;; pause = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS) {
-        fl_error error = fl_connect(c, ms_until(deadline));
+        fls_error error = fls_connect(c, ms_until(deadline));
         int left = ms_until(deadline);
-        bool may_pass = error == FL_NOT_FOUND || error == FL_DISCONNECTED || error == FL_PROTOCOL ||
-                        (error == FL_REFUSED && is_temporary(c->refusal.reason));
+        bool may_pass = error == FLS_NOT_FOUND || error == FLS_DISCONNECTED || error == FLS_PROTOCOL ||
+                        (error == FLS_REFUSED && is_temporary(c->refusal.reason));
         if (!may_pass || left == 0) return error;
         if (poll(NULL, 0, pause < left ? pause : left) != 0) return error;
     }
 }
 
-fl_error fl_next(fl_client *c, int timeout_ms, fl_event *event, fl_frame **frame) {
-    *event = FL_NOTHING;
+fls_error fls_next(fls_client *c, int timeout_ms, fls_event *event, fls_frame **frame) {
+    *event = FLS_NOTHING;
     *frame = NULL;
-    fl_error deferred = c->deferred;
-    c->deferred = FL_OK;
-    if (deferred != FL_OK) {
+    fls_error deferred = c->deferred;
+    c->deferred = FLS_OK;
+    if (deferred != FLS_OK) {
         memcpy(c->message, c->deferred_message, sizeof c->message);
         return deferred;
     }
-    if (c->link == NULL) return fail(c, FL_DISCONNECTED, "fl_next", "not connected");
+    if (c->link == NULL) return fail(c, FLS_DISCONNECTED, "fls_next", "not connected");
     step s = take(c, deadline_after(timeout_ms), false);
     *event = s.event;
     *frame = s.frame;
     return s.error;
 }
 
-fl_error fl_release(fl_client *c, fl_frame *frame) {
+fls_error fls_release(fls_client *c, fls_frame *frame) {
     slot_t *s = (slot_t *)frame;
-    if (!s->held) return fail(c, FL_INVALID, "fl_release", "the frame in slot %" PRIu32 " is not held", frame->slot);
+    if (!s->held) return fail(c, FLS_INVALID, "fls_release", "the frame in slot %" PRIu32 " is not held", frame->slot);
     end_lease(s);
     flush(s->pool->link);
     settle(c, s->pool);
-    return FL_OK;
+    return FLS_OK;
 }
 
-bool fl_valid(const fl_frame *frame) {
+bool fls_valid(const fls_frame *frame) {
     const slot_t *s = (const slot_t *)frame;
     return s->held && !s->revoked && !is_over(s->pool->link);
 }
@@ -857,14 +857,14 @@ static void end_read(slot_t *s, unsigned planes) {
         if (s->frame.memory[i].is_dmabuf) (void)sync_memory(s->frame.memory[i].fd, DMA_BUF_SYNC_READ | DMA_BUF_SYNC_END);
 }
 
-fl_error fl_begin_read(fl_client *c, fl_frame *frame, int timeout_ms) {
+fls_error fls_begin_read(fls_client *c, fls_frame *frame, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     slot_t *s = (slot_t *)frame;
-    if (!s->held) return fail(c, FL_INVALID, "fl_begin_read", "the frame in slot %" PRIu32 " is not held", frame->slot);
-    if (s->reading) return FL_OK;
+    if (!s->held) return fail(c, FLS_INVALID, "fls_begin_read", "the frame in slot %" PRIu32 " is not held", frame->slot);
+    if (s->reading) return FLS_OK;
     for (unsigned i = 0; i < frame->format->memory_planes; i++) {
-        fl_memory *m = &frame->memory[i];
-        fl_error error = FL_OK;
+        fls_memory *m = &frame->memory[i];
+        fls_error error = FLS_OK;
         if (s->map[i] == NULL) {
             void *map = m->size <= SIZE_MAX ? mmap(NULL, (size_t)m->size, PROT_READ, MAP_SHARED, m->fd, 0) : MAP_FAILED;
             if (map == MAP_FAILED)
@@ -872,66 +872,66 @@ fl_error fl_begin_read(fl_client *c, fl_frame *frame, int timeout_ms) {
             else
                 s->map[i] = map;
         }
-        if (error == FL_OK && m->is_dmabuf) {
+        if (error == FLS_OK && m->is_dmabuf) {
             /* SYNC itself waits for fences without a limit. */
             struct pollfd p = {m->fd, POLLIN, 0};
             if (poll(&p, 1, ms_until(deadline)) <= 0)
-                error = fail(c, FL_TIMEOUT, "poll", "a device still works on slot %" PRIu32, frame->slot);
+                error = fail(c, FLS_TIMEOUT, "poll", "a device still works on slot %" PRIu32, frame->slot);
             else if (sync_memory(m->fd, DMA_BUF_SYNC_READ | DMA_BUF_SYNC_START) != 0)
                 error = fail_os(c, "DMA_BUF_IOCTL_SYNC", errno);
         }
-        if (error != FL_OK) {
+        if (error != FLS_OK) {
             end_read(s, i);
             return error;
         }
     }
     s->reading = true;
-    return FL_OK;
+    return FLS_OK;
 }
 
-void fl_end_read(fl_frame *frame) {
+void fls_end_read(fls_frame *frame) {
     slot_t *s = (slot_t *)frame;
     if (s->reading) end_read(s, frame->format->memory_planes);
     s->reading = false;
 }
 
-const uint8_t *fl_data(const fl_frame *frame, uint32_t memory) {
+const uint8_t *fls_data(const fls_frame *frame, uint32_t memory) {
     const slot_t *s = (const slot_t *)frame;
     if (!s->reading || memory >= frame->format->memory_planes) return NULL;
     return (const uint8_t *)s->map[memory] + frame->memory[memory].offset;
 }
 
-const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane) {
+const uint8_t *fls_pixels(const fls_frame *frame, uint32_t plane) {
     if (plane >= frame->format->planes) return NULL;
-    const fl_plane *p = &frame->format->plane[plane];
+    const fls_plane *p = &frame->format->plane[plane];
     if (p->rows == 0) return NULL;
     uint64_t end = (uint64_t)p->offset + (uint64_t)p->stride * (p->rows - 1u) + p->row_bytes;
-    const uint8_t *data = fl_data(frame, p->memory);
+    const uint8_t *data = fls_data(frame, p->memory);
     return data == NULL || end > frame->memory[p->memory].bytes ? NULL : data + p->offset;
 }
 
-int fl_fd(const fl_client *c) { return c->link != NULL ? c->link->fd : -1; }
-int fl_process_fd(const fl_client *c) { return c->link != NULL ? c->link->process : -1; }
+int fls_fd(const fls_client *c) { return c->link != NULL ? c->link->fd : -1; }
+int fls_process_fd(const fls_client *c) { return c->link != NULL ? c->link->process : -1; }
 
-short fl_poll_events(const fl_client *c) {
+short fls_poll_events(const fls_client *c) {
     return (short)(c->link != NULL && c->link->unsent > 0 ? POLLIN | POLLOUT : POLLIN);
 }
 
-const fl_format *fl_current_format(const fl_client *c) { return c->current != NULL ? &c->current->format : NULL; }
-unsigned fl_quota(const fl_client *c) { return c->welcomed ? c->quota : 0; }
-uint32_t fl_lease_ms(const fl_client *c) { return c->lease_ms; }
-uint64_t fl_epoch(const fl_client *c) { return c->epoch; }
+const fls_format *fls_current_format(const fls_client *c) { return c->current != NULL ? &c->current->format : NULL; }
+unsigned fls_quota(const fls_client *c) { return c->welcomed ? c->quota : 0; }
+uint32_t fls_lease_ms(const fls_client *c) { return c->lease_ms; }
+uint64_t fls_epoch(const fls_client *c) { return c->epoch; }
 
-fl_stats fl_statistics(const fl_client *c) {
-    fl_stats stats = c->stats;
+fls_stats fls_statistics(const fls_client *c) {
+    fls_stats stats = c->stats;
     stats.dropped += c->dropped;
     return stats;
 }
 
-const char *fl_message(const fl_client *c) { return c->message; }
-fl_refusal fl_last_refusal(const fl_client *c) { return c->refusal; }
+const char *fls_message(const fls_client *c) { return c->message; }
+fls_refusal fls_last_refusal(const fls_client *c) { return c->refusal; }
 
-const char *fl_error_name(fl_error error) {
+const char *fls_error_name(fls_error error) {
     static const char *const NAMES[] = {"ok",       "invalid",  "not-found", "permission",   "timeout",
                                         "refused",  "protocol", "exhausted", "disconnected", "system"};
     return (unsigned)error < sizeof NAMES / sizeof NAMES[0] ? NAMES[error] : "unknown";
