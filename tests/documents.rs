@@ -38,6 +38,18 @@ fn embedding_shows_the_event_loop_and_the_node() {
     assert!(lines < 70, "the whole node has {lines} lines");
 }
 
+#[test]
+fn c_shows_the_first_program() {
+    let page = include_str!("../docs/c.md");
+    let shown: Vec<&str> = page.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let first = include_str!("../capi/examples/first.c").split_once("\n").unwrap().1;
+    assert_eq!(shown[0], first);
+    let node = include_str!("../capi/examples/camnode.c");
+    for line in shown[1].lines() {
+        assert!(node.contains(line.trim()), "camnode.c does not have: {line}");
+    }
+}
+
 /// The text between backticks outside of fenced blocks.
 fn spans(document: &str) -> Vec<&str> {
     let prose = document.split("```").step_by(2);
@@ -46,7 +58,7 @@ fn spans(document: &str) -> Vec<&str> {
 
 fn documents() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["", "docs", "docs/adr", "docs/boards"].map(|folder| root.join(folder));
+    let folders = ["", "contrib/meta-framelease", "docs", "docs/adr", "docs/boards"].map(|folder| root.join(folder));
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
     let pages = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
     let named = |path: std::path::PathBuf| {
@@ -64,7 +76,9 @@ fn documents_name_files_that_exist() {
         let folder = root.join(&page).parent().unwrap().to_owned();
         let paths = spans(&text).into_iter().filter(|span| {
             let is_ours =
-                ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"].iter().any(|at| span.starts_with(at));
+                ["src/", "tests/", "docs/", "examples/", "benches/", "contrib/", "packaging/", "capi/", ".ci/"]
+                    .iter()
+                    .any(|at| span.starts_with(at));
             is_ours && !span.contains([' ', '*', '{', '<']) && !span.contains("NAME")
         });
         missing.extend(paths.filter(|path| !root.join(path).exists()).map(|path| format!("{page}: {path}")));
@@ -86,6 +100,34 @@ fn documents_name_files_that_exist() {
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// What bitbake fetches and checks.
+#[test]
+fn recipe_has_the_crates_of_the_lock_file_and_the_licenses() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let printed = |program: &mut std::process::Command| {
+        let output = program.current_dir(root).output().expect("a program of every Linux");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let crates = printed(&mut std::process::Command::new("packaging/yocto-crates.sh"));
+    let locked = include_str!("../Cargo.lock").matches("checksum = ").count();
+    assert_eq!((crates.matches("crate://").count(), crates.matches("sha256sum").count()), (locked, locked));
+    let list = include_str!("../contrib/meta-framelease/recipes-multimedia/framelease/framelease-crates.inc");
+    assert!(
+        crates == list,
+        "Cargo.lock has changed. The README of contrib/meta-framelease has the command for its list"
+    );
+    let recipe = include_str!("../contrib/meta-framelease/recipes-multimedia/framelease/framelease_0.1.0.bb");
+    for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let sum = printed(std::process::Command::new("md5sum").arg(license));
+        let sum = sum.split(' ').next().unwrap();
+        assert!(recipe.contains(&format!("file://{license};md5={sum} ")), "{license}: {sum}");
+    }
+    let path =
+        format!("contrib/meta-framelease/recipes-multimedia/framelease/framelease_{}.bb", env!("CARGO_PKG_VERSION"));
+    assert!(root.join(&path).exists(), "the recipe is to be renamed to {path}");
 }
 
 /// `[label]: target`
@@ -149,6 +191,11 @@ fn documents_name_items_that_exist() {
     // A method of a type with a lifetime: `FrameRead<'_>::plane`.
     let api = include_str!("../docs/public-api.txt").replace("<'_>", "").replace("<'a>", "");
     let is_name = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.is_empty();
+    let headers =
+        [include_str!("../capi/include/framelease.h"), include_str!("../capi/include/framelease.hpp")].concat();
+    let others = "fl_ fl_h264 fl_scaler"; // The prefix, and drivers of the lab.
+    let names = headers.split(|c: char| !c.is_alphanumeric() && c != '_').chain(others.split(' '));
+    let c_names: std::collections::HashSet<&str> = names.collect();
     let mut missing = Vec::new();
     for (page, text) in documents() {
         for span in spans(&text) {
@@ -158,6 +205,13 @@ fn documents_name_items_that_exist() {
             let is_ours = parts.len() > 1 && parts.iter().all(|part| is_name(part)) && !FOREIGN.contains(&parts[0]);
             let last = parts[parts.len().saturating_sub(2)..].join("::");
             let ends = [" ", "(", "<", "\n", ":", ",", ")", ">"];
+            // The names of C++, and of C: `fl::Station`, `fl_station_recv`.
+            if parts[0] == "fl" || is_name(path) && path.to_lowercase().starts_with("fl_") {
+                if !c_names.contains(&parts[parts.len() - 1]) {
+                    missing.push(format!("{page}: {span}"));
+                }
+                continue;
+            }
             if is_ours && !ends.iter().any(|end| api.contains(&format!("::{last}{end}"))) {
                 missing.push(format!("{page}: {span}"));
             }
@@ -167,4 +221,4 @@ fn documents_name_items_that_exist() {
 }
 
 /// Crates, and modules that are not public.
-const FOREIGN: &[&str] = &["std", "tokio", "nix", "libc", "v4l", "drm_rs", "log"];
+const FOREIGN: &[&str] = &["cv", "std", "tokio", "nix", "libc", "v4l", "drm_rs", "log"];

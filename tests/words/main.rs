@@ -119,7 +119,7 @@ fn test_names_begin_with_a_word_of_their_subject() {
     const REFUSED: &str = "a an the what who whoever it they there of in is no one two three all any that this we our";
     let (mut wrong, mut tests) = (Vec::new(), 0);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for path in ["tests", "src"].iter().flat_map(|folder| files(&root.join(folder))) {
+    for path in ["tests", "src", "capi"].iter().flat_map(|folder| files(&root.join(folder))) {
         if path.extension().map_or(true, |extension| extension != "rs") {
             continue;
         }

@@ -6,6 +6,8 @@
 //! Only the mirror, the keyring and the download settings (proxies) are the machine's.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +17,15 @@ use crate::say;
 use crate::Res;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// dpkg takes over files that were only unpacked. The users come first, for chown.
+const SECOND_STAGE: &str = "
+    cp /usr/share/base-passwd/passwd.master /etc/passwd
+    cp /usr/share/base-passwd/group.master /etc/group
+    touch /var/lib/dpkg/status
+    dpkg --force-depends --unpack /archives/*.deb
+    dpkg --force-depends --configure --pending
+    dpkg --audit";
 
 pub struct Apt {
     root: PathBuf,
@@ -75,9 +86,30 @@ impl Apt {
     /// Unpacks `packages` with all they depend on into `into`.
     pub fn unpack_closure(&self, packages: &[&str], into: &Path) -> Res<()> {
         say!("fetching {} with all it needs", packages.join(", "));
-        self.empty_archives()?;
-        run(self.command("apt-get").args(["install", "-qq", "--download-only", "--yes"]).args(packages))?;
+        self.fetch_closure(packages)?;
         self.unpack_archives(into)
+    }
+
+    fn fetch_closure(&self, packages: &[&str]) -> Res<()> {
+        self.empty_archives()?;
+        run(self.command("apt-get").args(["install", "-qq", "--download-only", "--yes"]).args(packages))
+    }
+
+    /// Makes `root` a Debian of its own with the essential packages and `packages`. Its dpkg installs them in a chroot.
+    /// Needs root.
+    pub fn bootstrap(&self, packages: &[&str], root: &Path) -> Res<()> {
+        say!("making a root file system with {}", packages.join(", "));
+        self.fetch_closure(&[packages, &["?essential"]].concat())?;
+        let archives = root.join("archives");
+        fs::create_dir_all(&archives).map_err(|e| format!("{}: {e}", archives.display()))?;
+        for entry in self.archives()? {
+            let to = archives.join(entry.file_name().unwrap_or_default());
+            fs::copy(&entry, &to).map_err(|e| format!("{}: {e}", to.display()))?;
+        }
+        self.unpack_archives(root)?;
+        merge(root).map_err(|e| format!("{}: {e}", root.display()))?;
+        run(chroot(root).args(["sh", "-ec", SECOND_STAGE]))?;
+        remove_dir(&archives)
     }
 
     fn empty_archives(&self) -> Res<()> {
@@ -87,14 +119,16 @@ impl Apt {
     }
 
     fn unpack_archives(&self, into: &Path) -> Res<()> {
-        let entries = fs::read_dir(self.root.join("archives")).map_err(|e| e.to_string())?;
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if path.extension().is_some_and(|e| e == "deb") {
-                run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(into))?;
-            }
+        for path in self.archives()? {
+            run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(into))?;
         }
         self.empty_archives()
+    }
+
+    fn archives(&self) -> Res<Vec<PathBuf>> {
+        let entries = fs::read_dir(self.root.join("archives")).map_err(|e| e.to_string())?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        Ok(paths.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect())
     }
 }
 
@@ -103,6 +137,28 @@ impl Drop for Apt {
     fn drop(&mut self) {
         let _ = remove_dir(&self.root);
     }
+}
+
+/// What packages of Debian's own would make of an unpacked root: places to mount, and links from `/lib` and others.
+pub fn merge(dir: &Path) -> io::Result<()> {
+    for folder in ["dev", "lab", "proc", "sys", "tmp"] {
+        fs::create_dir_all(dir.join(folder))?;
+    }
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        if !dir.join(name).exists() {
+            symlink(format!("usr/{name}"), dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// `env` in a root file system that sees this machine's devices and processes: arguments are variables and a command.
+pub fn chroot(root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount --rbind /dev \"$0/dev\" && mount --rbind /proc \"$0/proc\" && exec chroot \"$0\" \"$@\"";
+    command.args(["--mount", "sh", "-ec", script]).arg(root).args(["/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin"]);
+    command.args(["HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]);
+    command
 }
 
 /// The Debian mirror that this machine uses, else the public one.

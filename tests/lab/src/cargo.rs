@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::arch::{Arch, Target};
-use crate::exec::run;
-use crate::Res;
+use crate::exec::{on_path, run};
+use crate::{say, Res};
 
 /// Features of the library in tests, and in examples alone. Never `v4l`, which needs libclang.
 pub const TEST_FEATURES: &str =
-    "framelease/drm,framelease/log,framelease/mjpeg,framelease/tls,framelease/tokio,framelease/unixfd";
+    "framelease/drm,framelease/log,framelease/mjpeg,framelease/tls,framelease/tokio,framelease/unixfd,framelease/vulkan";
 pub const RUN_FEATURES: &str = "framelease/g2d,framelease/drm";
 
 #[derive(Debug, PartialEq)]
@@ -27,13 +27,17 @@ pub struct Artifact {
 pub fn cargo(workspace: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(workspace).stdin(Stdio::null());
-    // Set by the cargo that runs us, for us; builds inside must not see them change.
+    forget_package(&mut command);
+    command
+}
+
+/// Removes what the cargo that runs us has set for us: builds inside must not see it change.
+pub fn forget_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Builds with `cargo COMMAND…` for `arch` and returns the executables.
@@ -88,10 +92,66 @@ pub fn framelease_cat(workspace: &Path, target: &Target) -> Res<Artifact> {
     let folder = workspace.join("target/lab").join(target.gnu);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let executable = folder.join(name);
-    let sources = ["framelease.c", "framelease-cat.c"].map(|f| workspace.join("examples/peers/c").join(f));
+    let sources = ["fls.c", "framelease-cat.c"].map(|f| workspace.join("examples/peers/c").join(f));
     let mut compiler = Command::new(format!("{}-gcc", target.gnu));
     run(compiler.args(["-std=c11", "-O2", "-static", "-o"]).arg(&executable).args(sources))?;
     Ok(Artifact { kind: "example".into(), name: name.into(), executable })
+}
+
+/// Builds examples/gpu_view for this machine's own architecture. Not optimized, which is most of what it costs. The
+/// step of CI has the same place for it.
+pub fn gpu_view(workspace: &Path) -> Res<Vec<Artifact>> {
+    let mut command = cargo(workspace);
+    command.args(["build", "--quiet", "--locked", "--manifest-path", "examples/gpu_view/Cargo.toml"]);
+    command.args(["--target-dir", "target/gpu_view"]).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    built(command).map(|all| all.into_iter().map(|a| Artifact { kind: "example".into(), ..a }).collect())
+}
+
+/// Programs in C on the C library, in capi/examples and capi/tests/c.
+const OF_C: [&str; 5] =
+    ["examples/camnode.c", "examples/consumer.c", "examples/devices.c", "examples/show.c", "tests/c/misuse.c"];
+
+/// Builds the C library for `arch`, and the C programs with it. Where a C++ compiler is, also as C++: `NAME-cpp`.
+pub fn c_programs(workspace: &Path, arch: Arch) -> Res<Vec<Artifact>> {
+    let (target, folder) = (arch.target(), workspace.join("target/lab").join(arch.target().gnu));
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut command = cargo(workspace);
+    command.args(["rustc", "--quiet", "--package", "framelease-capi", "--lib", "--release"]);
+    command.args(["--crate-type", "staticlib", "--target-dir", "target/c"]);
+    aim(&mut command, target);
+    run(&mut command)?;
+    let library = workspace.join("target/c").join(target.rust).join("release/libframelease_capi.a");
+    let mut built = Vec::new();
+    for (language, driver, standard) in [("c", "gcc", "gnu11"), ("c++", "g++", "gnu++17")] {
+        let compiler = format!("{}-{driver}", target.gnu);
+        if on_path(&compiler).is_none() {
+            say!("{compiler} is missing: no programs in {language} for {arch}");
+            continue;
+        }
+        for source in OF_C {
+            let stem = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let name = if language == "c" { stem } else { format!("{stem}-cpp") };
+            let executable = folder.join(&name);
+            let mut command = Command::new(&compiler);
+            command
+                .args(["-x", language, &format!("-std={standard}"), "-O2", "-I"])
+                .arg(workspace.join("capi/include"));
+            command
+                .arg(workspace.join("capi").join(source))
+                .args(["-x", "none"])
+                .arg(&library)
+                .arg("-o")
+                .arg(&executable);
+            // A guest has no library for C++.
+            command.args(["-static-libgcc", "-lpthread", "-ldl", "-lm", "-Wl,--gc-sections"]);
+            if language == "c++" {
+                command.arg("-static-libstdc++");
+            }
+            run(&mut command)?;
+            built.push(Artifact { kind: "example".into(), name, executable });
+        }
+    }
+    Ok(built)
 }
 
 fn env_name(target: &str) -> String {

@@ -7,12 +7,11 @@ use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::apt::Apt;
+use crate::apt::{merge, Apt};
 use crate::arch::Arch;
 use crate::cache::{remove_dir, Cache};
 use crate::cargo::cargo;
 use crate::exec::{on_path, output, run};
-use crate::gstreamer_rootfs::merge;
 use crate::prerequisites::{ensure, Need};
 use crate::rivals::insert;
 use crate::streams::runner;

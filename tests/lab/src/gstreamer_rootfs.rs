@@ -1,12 +1,13 @@
 //! A Debian root with programs that tests talk to: GStreamer with `unixfdsrc` and `unixfdsink`, and Python. The x86_64
 //! guest mounts it and changes its root to it. On this machine the root's own dynamic loader starts its programs.
+//! Another root has Mesa's Vulkan drivers.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::apt::Apt;
+use crate::apt::{merge, Apt};
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::Res;
@@ -41,8 +42,21 @@ const OF_TESTS: Parts = Parts {
     plugins: &["coreelements", "jpeg", "unixfd", "video4linux2", "videoconvertscale", "videotestsrc"],
 };
 
-/// By this name the guest mounts it.
+/// Mesa's Vulkan drivers, of which the guest uses lavapipe.
+const VULKAN: Parts = Parts {
+    name: "vulkan",
+    whole: &["libvulkan1", "mesa-vulkan-drivers", "vulkan-validationlayers"],
+    alone: &[],
+    plugins: &[],
+};
+
+/// By these names the guest mounts them.
 pub const TAG: &str = "others";
+pub const VULKAN_TAG: &str = "vulkan";
+
+pub fn vulkan(cache: &Cache, arch: Arch) -> Res<PathBuf> {
+    unpack(cache, arch, &VULKAN)
+}
 
 pub fn root(cache: &Cache, arch: Arch) -> Res<PathBuf> {
     unpack(cache, arch, &OF_TESTS)
@@ -54,7 +68,9 @@ pub fn unpack(cache: &Cache, arch: Arch, parts: &Parts) -> Res<PathBuf> {
     cache.step(&format!("{name}-{arch}"), &key, |dir| {
         let apt = Apt::open(cache, SUITE, &[arch.debian()])?;
         apt.unpack_closure(whole, dir)?;
-        apt.unpack(&alone.iter().map(|name| name.to_string()).collect::<Vec<_>>(), dir)?;
+        if !alone.is_empty() {
+            apt.unpack(&alone.iter().map(|name| name.to_string()).collect::<Vec<_>>(), dir)?;
+        }
         let make = || -> io::Result<()> {
             merge(dir)?;
             fs::create_dir(dir.join("plugins"))?;
@@ -65,17 +81,4 @@ pub fn unpack(cache: &Cache, arch: Arch, parts: &Parts) -> Res<PathBuf> {
         };
         make().map_err(|e| format!("{}: {e}", dir.display()))
     })
-}
-
-/// What packages of Debian's own would make of an unpacked root: places to mount, and links from `/lib` and others.
-pub fn merge(dir: &Path) -> io::Result<()> {
-    for folder in ["dev", "lab", "proc", "sys", "tmp"] {
-        fs::create_dir_all(dir.join(folder))?;
-    }
-    for name in ["bin", "sbin", "lib", "lib64"] {
-        if !dir.join(name).exists() {
-            symlink(format!("usr/{name}"), dir.join(name))?;
-        }
-    }
-    Ok(())
 }

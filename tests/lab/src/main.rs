@@ -22,6 +22,7 @@ mod kmods;
 mod libtest;
 mod manual;
 mod modules;
+mod packages;
 mod prepare;
 mod prerequisites;
 mod qemu;
@@ -76,6 +77,7 @@ fn main() {
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Surface { lists } => surface::surface(&workspace(), lists),
         Command::Boards => boards::boards(&workspace()),
+        Command::Packages => packages::packages(&workspace()),
         Command::Manual => manual::manual(&workspace()),
         Command::Fetch { archs } => test::fetch(&workspace(), &archs).map(|()| 0),
     };

@@ -12,7 +12,9 @@ use crate::say;
 use crate::Res;
 
 /// What tests on this machine call, and Debian's package with it. Without one, its tests skip.
-const OF_TESTS: [(&str, &str); 18] = [
+const OF_TESTS: [(&str, &str); 23] = [
+    ("/usr/include/glib-2.0/glib.h", "libglib2.0-dev"),
+    ("abidiff", "abigail-tools"),
     ("chromium", "chromium"),
     ("clang", "clang"),
     ("clang++", "clang"),
@@ -23,8 +25,11 @@ const OF_TESTS: [(&str, &str); 18] = [
     ("g++", "g++"),
     ("gst-launch-1.0", "gstreamer1.0-tools"),
     ("ip", "iproute2"),
+    ("meson", "meson"),
     ("mkvmerge", "mkvtoolnix"),
     ("mpv", "mpv"),
+    ("ninja", "ninja-build"),
+    ("pkg-config", "pkg-config"),
     ("python3", "python3"),
     ("qemu-arm", "qemu-user"),
     ("strace", "strace"),
@@ -42,11 +47,10 @@ const PLUGINS: [(&str, &str); 3] = [
 ];
 /// What VLC needs to play the tests' files.
 const VLC: (&str, &str) = ("vlc/plugins/demux/libmp4_plugin.so", "vlc-plugin-base");
-/// A module of Python's, and Debian's file of it. Another Python than Debian's does not see that file.
-const NUMPY: (&str, &str, &str) = ("numpy", "/usr/lib/python3/dist-packages/numpy/__init__.py", "python3-numpy");
+/// Headers of C++, and their package.
+const OPENCV: (&str, &str) = ("/usr/include/opencv4/opencv2/core.hpp", "libopencv-core-dev");
 /// A module of Python that only `.ci/run opencv` brings, from PyPI.
-const OPENCV: &str = "cv2";
-const DEBIANS_PYTHON: &str = "/usr/bin/python3";
+const CV2: &str = "cv2";
 
 /// A program on PATH or an absolute file, and Debian's package with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,9 +88,7 @@ pub fn for_tests(host: bool, archs: &[Arch]) -> Ready {
         of_tests.extend(PLUGINS.map(|(file, package)| Need::new(format!("{folder}/{file}"), package)));
         let (file, package) = VLC;
         of_tests.push(Need::new(format!("/usr/lib/{}/{file}", host_gnu()), package));
-        if has_debians_python() {
-            of_tests.push(Need::new(NUMPY.1, NUMPY.2));
-        }
+        of_tests.push(Need::new(OPENCV.0, OPENCV.1));
         // The C client is compiled for both Arms, whether or not Rust has their targets.
         of_tests.extend(arch::CROSS.iter().filter(|t| t.gnu != host_gnu()).flat_map(|t| compiler(t)));
     } else if !archs.is_empty() {
@@ -259,16 +261,12 @@ fn install(packages: &[String], foreign: &[&str]) -> Res<()> {
     install().or_else(|_| update().and_then(|()| install()))
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
 fn host_gnu() -> &'static str {
     Arch::host().unwrap_or(Arch::X86_64).gnu()
-}
-
-fn has_debians_python() -> bool {
-    on_path("python3").is_none_or(|path| path == Path::new(DEBIANS_PYTHON))
 }
 
 /// Where this machine's Rust is from, and with that its targets.
@@ -336,10 +334,10 @@ pub struct Remedy {
 
 /// Finds in the words of a skip what is missing here. `None` if no package would help.
 pub fn remedy(skip: &str) -> Option<Remedy> {
-    remedy_if(skip, &|need| !need.is_here(), has_debians_python())
+    remedy_if(skip, &|need| !need.is_here())
 }
 
-fn remedy_if(skip: &str, is_missing: &dyn Fn(&Need) -> bool, has_debians_python: bool) -> Option<Remedy> {
+fn remedy_if(skip: &str, is_missing: &dyn Fn(&Need) -> bool) -> Option<Remedy> {
     if let Some((_, rest)) = skip.split_once("Rust's target ") {
         let target = rest.split(' ').next().unwrap_or_default();
         let command = rest.split_once("; run: ").map_or("", |(_, command)| command);
@@ -348,15 +346,12 @@ fn remedy_if(skip: &str, is_missing: &dyn Fn(&Need) -> bool, has_debians_python:
     }
     let is_word = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);
     let words: Vec<&str> = skip.split(|c: char| !is_word(c)).collect();
-    if words.contains(&NUMPY.0) && !has_debians_python {
-        return Some(Remedy { what: NUMPY.0.into(), command: "python3 -m pip install numpy".into(), is_served: false });
-    }
-    if words.contains(&OPENCV) {
+    if words.contains(&CV2) {
         let command = "python3 -m pip install opencv-python-headless numpy";
-        return Some(Remedy { what: OPENCV.into(), command: command.into(), is_served: false });
+        return Some(Remedy { what: CV2.into(), command: command.into(), is_served: false });
     }
     let mut needs: Vec<(&str, Need)> = OF_TESTS.iter().map(|(what, p)| (*what, Need::new(*what, *p))).collect();
-    needs.push((NUMPY.0, Need::new(NUMPY.1, NUMPY.2)));
+    needs.push((OPENCV.1, Need::new(OPENCV.0, OPENCV.1)));
     let compilers: Vec<[Need; 2]> = arch::CROSS.iter().map(|t| compiler(t)).collect();
     needs.extend(compilers.iter().flatten().map(|need| (need.what.as_str(), need.clone())));
     let missing: Vec<&(&str, Need)> =
@@ -404,7 +399,7 @@ mod tests {
     #[test]
     fn skip_names_what_would_end_it() {
         let find = |skip: &str| {
-            let all = remedy_if(skip, &|_| true, true)?;
+            let all = remedy_if(skip, &|_| true)?;
             Some(format!("{}: {}", all.what, all.command))
         };
         for (skip, expected) in [
@@ -412,7 +407,7 @@ mod tests {
             ("a build of the C client: no clang++ here", "clang++: apt-get install clang"),
             ("C-armv7: no qemu-arm here", "qemu-arm: apt-get install qemu-user"),
             ("a network of rtp's own: no namespaces, or no ip, here", "ip: apt-get install iproute2"),
-            ("numpy: not here", "numpy: apt-get install python3-numpy"),
+            ("OpenCV in C++: no libopencv-core-dev here", "libopencv-core-dev: apt-get install libopencv-core-dev"),
             (
                 "C compilers: aarch64-linux-gnu-gcc, arm-linux-gnueabihf-gcc not on this machine",
                 "aarch64-linux-gnu-gcc and arm-linux-gnueabihf-gcc: apt-get install gcc-aarch64-linux-gnu \
@@ -428,8 +423,7 @@ mod tests {
         }
         assert_eq!(find("udmabuf: no /dev/udmabuf here"), None);
         // Where the program is there, it skips for another reason.
-        assert_eq!(remedy_if("tshark: it cannot capture here", &|_| false, true), None);
-        assert!(remedy_if("numpy: not here", &|_| true, false).is_some_and(|r| !r.is_served));
-        assert!(remedy_if("tensors of OpenCV: no cv2 here", &|_| true, true).is_some_and(|r| !r.is_served));
+        assert_eq!(remedy_if("tshark: it cannot capture here", &|_| false), None);
+        assert!(remedy_if("tensors of OpenCV: no cv2 here", &|_| true).is_some_and(|r| !r.is_served));
     }
 }

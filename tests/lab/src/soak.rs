@@ -18,7 +18,7 @@ const BESIDE: Duration = Duration::from_secs(180);
 
 pub fn soak(workspace: &Path, arch: Arch, minutes: u32) -> Res<i32> {
     prerequisites::for_guest(arch)?;
-    let built = build(workspace, arch)?;
+    let built = build(workspace, arch, Some(TEST))?;
     let machine = prepare(arch, workspace)?;
     empty_out(&machine.out)?;
     let mut job = job(&machine, built, None);

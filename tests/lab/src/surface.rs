@@ -9,7 +9,7 @@ use crate::cargo::cargo;
 use crate::Res;
 
 const LIMIT: &str = "docs/public-api-limit";
-const FEATURES: &str = "g2d,drm,log,mjpeg,tls,tokio,unixfd";
+const FEATURES: &str = "g2d,drm,log,mjpeg,tls,tokio,unixfd,vulkan";
 
 /// Prints the items if `lists`, and their number. Status 1 above the limit.
 pub fn surface(workspace: &Path, lists: bool) -> Res<i32> {

@@ -57,9 +57,9 @@ pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
     // Fetching waits for the network while building waits for the processor: both at once. But no test runs beside
     // either, because tests look at the clock.
     let (machines, host_built, builds) = thread::scope(|scope| {
-        let fetch = scope.spawn(|| machines(workspace, &archs, where_.host));
+        let fetch = scope.spawn(|| machines(workspace, &archs, where_.host, filter));
         let host = if where_.host { build_host(workspace) } else { Ok(()) };
-        let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
+        let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch, filter)).collect();
         fetch.join().map(|machines| (machines, host, builds)).map_err(|_| "preparing the guests panicked".to_string())
     })?;
     if where_.host {
@@ -125,7 +125,7 @@ pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
 /// `cargo lab fetch`: all that `test` needs, if both guests are meant.
 pub fn fetch(workspace: &Path, archs: &[Arch]) -> Res<()> {
     let Ready { archs: ready, without } = prerequisites::for_tests(archs == arch::ALL, archs);
-    for machine in machines(workspace, &ready, false) {
+    for machine in machines(workspace, &ready, false, None) {
         machine?;
     }
     match without.into_iter().next() {
@@ -135,22 +135,32 @@ pub fn fetch(workspace: &Path, archs: &[Arch]) -> Res<()> {
 }
 
 /// A machine for each of `archs`, and the programs of others that tests talk to; without them, those tests skip
-/// visibly.
-fn machines(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
-    let others = (host || archs.contains(&Arch::X86_64))
+/// visibly. Vulkan's drivers only if the filter names tests that draw: an emulated processor that is a GPU takes many
+/// minutes for them.
+fn machines(workspace: &Path, archs: &[Arch], host: bool, filter: Option<&str>) -> Vec<Res<Machine>> {
+    let has_guest = host || archs.contains(&Arch::X86_64);
+    let others = has_guest
         .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::root(&cache, Arch::X86_64)))
         .and_then(|root| root.map_err(|why| say!("GStreamer and Python for the guest are missing: {why}")).ok());
-    archs.iter().map(|arch| machine(*arch, workspace, others.as_deref())).collect()
+    let draws =
+        filter.is_some_and(|filter| [gstreamer_rootfs::VULKAN_TAG, GPU_VIEW].iter().any(|tag| filter.contains(tag)));
+    let vulkan = (has_guest && draws)
+        .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::vulkan(&cache, Arch::X86_64)))
+        .and_then(|root| root.map_err(|why| say!("Vulkan for the guest is missing: {why}")).ok());
+    archs.iter().map(|arch| machine(*arch, workspace, others.as_deref(), vulkan.as_deref())).collect()
 }
 
 /// A guest whose `/out` is its own, with programs of others to talk to if they are for it.
-fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> {
+fn machine(arch: Arch, workspace: &Path, others: Option<&Path>, vulkan: Option<&Path>) -> Res<Machine> {
     let mut machine = prepare(arch, workspace)?;
     machine.out = machine.out.join(arch.to_string());
     fs::create_dir_all(&machine.out).map_err(|e| format!("{}: {e}", machine.out.display()))?;
     if let (Some(root), Arch::X86_64) = (others, arch) {
         machine.shared.push((gstreamer_rootfs::TAG.into(), root.into()));
         machine.shared.push(("python".into(), workspace.join(PYTHON)));
+    }
+    if let (Some(root), Arch::X86_64) = (vulkan, arch) {
+        machine.shared.push((gstreamer_rootfs::VULKAN_TAG.into(), root.into()));
     }
     Ok(machine)
 }
@@ -219,8 +229,11 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
     Ok(Verdict { tally: results.end().0, well: status.success() })
 }
 
-/// The subscriber in Python, which needs no building.
-const PYTHON: &str = "examples/peers/python";
+/// The package in Python, which needs no building.
+const PYTHON: &str = "python/src";
+
+/// The example that draws by Vulkan, which the x86_64 guest has.
+const GPU_VIEW: &str = "gpu_view";
 
 /// What runs in one guest.
 pub struct Built {
@@ -228,12 +241,20 @@ pub struct Built {
     examples: Vec<Artifact>,
 }
 
-pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
+pub fn build(workspace: &Path, arch: Arch, filter: Option<&str>) -> Res<Built> {
     let words = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--test", KERNEL_TEST, "--examples"];
     let built = cargo::build(workspace, arch, &words)?;
     let (tests, mut examples): (Vec<_>, Vec<_>) = built.into_iter().partition(|a| a.kind == "test");
     let tests = tests.into_iter().next().ok_or("cargo built no kernel tests")?;
     examples.push(cargo::framelease_cat(workspace, arch.target())?);
+    examples.extend(cargo::c_programs(workspace, arch)?);
+    // Its many crates are built only for its own tests. Without them, those tests skip visibly.
+    if arch == Arch::X86_64 && Arch::host() == Some(arch) && filter.is_some_and(|filter| filter.contains(GPU_VIEW)) {
+        match cargo::gpu_view(workspace) {
+            Ok(program) => examples.extend(program),
+            Err(why) => say!("{GPU_VIEW} is missing: {why}"),
+        }
+    }
     if let Some(target) = arch.narrow() {
         // A part of the toolchain that cannot be had must not fail everything else: their tests skip visibly.
         match prerequisites::check_target(target) {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::apt::Apt;
+use crate::apt::{merge, Apt};
 use crate::cache::Cache;
 use crate::cargo::{self, RUN_FEATURES};
-use crate::gstreamer_rootfs::{self, SUITE};
+use crate::gstreamer_rootfs::SUITE;
 use crate::guest::End;
 use crate::run::report;
 use crate::{modules, prerequisites, say, Res};
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 fn root(cache: &Cache) -> Res<PathBuf> {
     cache.step("gstreamer", &format!("{SUITE} {}", PACKAGES.join(" ")), |dir| {
         Apt::open(cache, SUITE, &[ARCH.debian()])?.unpack_closure(&PACKAGES, dir)?;
-        gstreamer_rootfs::merge(dir).map_err(|e| format!("{}: {e}", dir.display()))
+        merge(dir).map_err(|e| format!("{}: {e}", dir.display()))
     })
 }
 
