@@ -73,15 +73,22 @@ fn rect(left: i32, top: i32, width: u32, height: u32) -> Rect {
     Rect::new(left, top, Size::new(width, height))
 }
 
-/// Formats that the CPU draws, with one memory plane or several. A unit test counts them.
+/// Whether the CPU draws from one format to the other.
+fn is_drawn(from: FourCc, to: FourCc) -> bool {
+    let [from, to] = [from, to].map(|fourcc| Layout::aligned(fourcc, Size::new(64, 48), 16).unwrap());
+    let plan = Plan::new(&Request::convert(Layer::default()), &[from], &to).unwrap();
+    Cpu::new().unwrap().check(&plan).is_ok()
+}
+
+/// Formats that the CPU draws from, with one memory plane or several.
 pub fn raw_formats() -> impl Iterator<Item = FourCc> {
-    let is_drawn = |fourcc: &FourCc| {
-        let layout = Layout::aligned(*fourcc, Size::new(64, 48), 16).unwrap();
-        let plan = Plan::new(&Request::convert(Layer::default()), &[layout], &layout).unwrap();
-        Cpu::new().unwrap().check(&plan).is_ok()
-    };
     let has_colors = FORMATS.iter().filter(|i| matches!(i.kind, FormatKind::Yuv | FormatKind::Rgb));
-    has_colors.map(|i| i.fourcc).filter(is_drawn)
+    has_colors.map(|i| i.fourcc).filter(|fourcc| is_drawn(*fourcc, FourCc::NV12))
+}
+
+/// Those that it also draws to. A unit test counts them.
+pub fn target_formats() -> impl Iterator<Item = FourCc> {
+    raw_formats().filter(|fourcc| is_drawn(FourCc::NV12, *fourcc))
 }
 
 /// Returns all cases: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colors, blends.
@@ -97,6 +104,11 @@ pub fn cases(align: u32) -> Vec<Case> {
         let name = format.info().unwrap().name;
         for other in ["RGBA32", "NV12", "YUYV", "BGR24"] {
             one(plain, of(name, 64, 48), of(other, 64, 48));
+        }
+    }
+    for format in target_formats() {
+        let name = format.info().unwrap().name;
+        for other in ["RGBA32", "NV12", "YUYV", "BGR24"] {
             one(plain, of(other, 64, 48), of(name, 64, 48));
         }
     }

@@ -71,6 +71,13 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
             ("UYVY", _) => out.extend([u, luma(2 * x), v, luma(2 * x + 1)]),
             ("VYUY", _) => out.extend([v, luma(2 * x), u, luma(2 * x + 1)]),
             ("GREY", _) => out.push(luma(x)),
+            ("P010" | "P012", _) => {
+                let bits = if name == "P010" { 10 } else { 12 };
+                let word = |code: f64| ((code * f64::from(1 << (bits - 8))).round() as u16) << (16 - bits);
+                let [y, u, v] = yuv(layout, if plane == 0 { middle(x, 1, 1) } else { pixel }).map(word);
+                let words = if plane == 0 { vec![y] } else { vec![u, v] };
+                out.extend(words.into_iter().flat_map(u16::to_le_bytes));
+            }
             (_, 0) if info.planes.len() > 1 => out.push(luma(x)),
             ("NV12" | "NV16" | "NV24", _) => out.extend([u, v]),
             ("NV21" | "NV61" | "NV42", _) => out.extend([v, u]),

@@ -248,7 +248,7 @@ fn averaged(target: &Layout, mut codes: Vec<Codes>) -> Vec<Codes> {
 }
 
 fn format() -> impl Strategy<Value = &'static str> {
-    let names = raw_formats().map(|f| f.info().unwrap().name).filter(|n| *n != "RGB565").collect::<Vec<_>>();
+    let names = target_formats().map(|f| f.info().unwrap().name).filter(|n| *n != "RGB565").collect::<Vec<_>>();
     prop::sample::select(names)
 }
 

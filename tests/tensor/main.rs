@@ -13,9 +13,9 @@ use proptest::prelude::*;
 
 use reference::Picture;
 
-const FORMATS: [&str; 15] = [
+const FORMATS: [&str; 16] = [
     "NV12", "NV21", "NV16", "NV24", "YUV420", "YVU420", "NV12M", "YUYV", "UYVY", "GREY", "RGB24", "BGR24", "RGBA32",
-    "XBGR32", "ARGB32",
+    "XBGR32", "ARGB32", "P010",
 ];
 
 fn layout(name: &str, width: u32, height: u32, align: u32) -> Layout {
@@ -226,7 +226,7 @@ fn tensor_refuses_what_does_not_fit() {
         (error(builder().crop(Rect::new(1, 0, Size::new(32, 4))), &nv12, 96), ErrorKind::InvalidArgument, "32x24"),
         (error(builder().crop(Rect::new(-1, 0, Size::new(4, 4))), &nv12, 96), ErrorKind::InvalidArgument, "-1"),
         (error(builder(), &frame(layout("RGB565", 8, 4, 4), noise), 96), ErrorKind::Unsupported, "RGBP"),
-        (error(builder(), &frame(layout("P010", 8, 4, 4), noise), 96), ErrorKind::Unsupported, "P010"),
+        (error(builder(), &frame(layout("Y10", 8, 4, 4), noise), 96), ErrorKind::Unsupported, "Y10"),
     ];
     for ((kind, text), expected, part) in cases {
         assert!(kind == expected && text.contains(part), "{kind:?} {text}");

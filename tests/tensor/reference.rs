@@ -32,6 +32,7 @@ impl Picture {
             match info.name.trim_end_matches('M') {
                 "NV12" => [at(0, x, y), at(1, 2 * x2, y2), at(1, 2 * x2 + 1, y2)],
                 "NV21" => [at(0, x, y), at(1, 2 * x2 + 1, y2), at(1, 2 * x2, y2)],
+                "P010" => [at(0, 2 * x + 1, y), at(1, 4 * x2 + 1, y2), at(1, 4 * x2 + 3, y2)],
                 "NV16" => [at(0, x, y), at(1, 2 * x2, y), at(1, 2 * x2 + 1, y)],
                 "NV24" => [at(0, x, y), at(1, 2 * x, y), at(1, 2 * x + 1, y)],
                 "YUV420" => [at(0, x, y), at(1, x2, y2), at(2, x2, y2)],

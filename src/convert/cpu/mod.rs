@@ -48,6 +48,8 @@ pub struct CpuStats {
 /// most [`DEFAULT_WAIT`], one second, for devices that still use the buffers of the job. This backend enlarges or
 /// reduces a side by a factor of at most 64.
 ///
+/// Of the 10 or 12 bits of P010 and P012 it uses the upper 8. It does not write these formats.
+///
 /// ```
 /// use std::sync::Arc;
 /// use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
@@ -160,10 +162,11 @@ impl Converter for Cpu {
 
     fn check(&self, plan: &Plan) -> Result<()> {
         let unsupported = |text: String| Err(Error::new(ErrorKind::Unsupported, "convert", text).on("cpu"));
-        for layout in plan.sources().iter().chain([plan.target()]) {
-            if samples::groups(layout).is_none() {
-                return unsupported(format!("this backend does not support {}", layout.fourcc()));
-            }
+        if let Some(source) = plan.sources().iter().find(|layout| samples::groups(layout).is_none()) {
+            return unsupported(format!("this backend does not support {}", source.fourcc()));
+        }
+        if samples::target_groups(plan.target()).is_none() {
+            return unsupported(format!("this backend does not write {}", plan.target().fourcc()));
         }
         for step in plan.steps() {
             let Step::Draw(draw) = step else { continue };

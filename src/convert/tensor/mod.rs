@@ -24,7 +24,7 @@
 //! ```
 //!
 //! All formats with components of 8 bits can be sources: NV12, NV21, YUYV, UYVY, planar YUV, RGB with 24 or 32 bits,
-//! GREY, and their relatives.
+//! GREY, and their relatives. Of the 10 or 12 bits of P010 and P012, the upper 8 count.
 
 mod builder;
 mod colors;

@@ -70,7 +70,7 @@ pub(super) fn placement(tensor: &TensorBuilder, layout: &Layout) -> Result<Place
 fn pixels(layout: &Layout) -> Result<Vec<Group>> {
     layout.check_rows("tensor")?;
     groups(layout).filter(|groups| groups.iter().all(|g| !g.is_565)).ok_or_else(|| {
-        let text = format!("{layout} cannot become a tensor; formats with components of 8 bits can, such as NV12");
+        let text = format!("{layout} cannot become a tensor; NV12, YUYV, RGB24 and their relatives can");
         Error::new(ErrorKind::Unsupported, "tensor", text)
     })
 }

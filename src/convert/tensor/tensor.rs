@@ -86,9 +86,9 @@ impl Tensor {
     ///
     /// # Errors
     /// `Mismatch` if the slice has another length, or if the frame's payload ends before the last row that is needed.
-    /// `InvalidArgument` if the crop is empty or exceeds the picture. `Unsupported` for a format that does not have
-    /// components of 8 bits. Other errors are those of [`Frame::read`]. After an error the content of `into` is
-    /// unspecified.
+    /// `InvalidArgument` if the crop is empty or exceeds the picture. `Unsupported` for a format that is not
+    /// [among those of tensors](crate::convert::tensor). Other errors are those of [`Frame::read`]. After an error the
+    /// content of `into` is unspecified.
     pub fn write<T: Element>(&mut self, frame: &Frame, into: &mut [T]) -> Result<Placement> {
         self.check(T::TYPE, into.len(), "elements", 1)?;
         self.draw(frame, T::TYPE, T::bytes(into))

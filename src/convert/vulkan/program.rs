@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::convert::cpu::color::{codes, Conversion, Space};
-use crate::convert::cpu::samples::{groups, Group, COMPONENTS};
+use crate::convert::cpu::samples::{groups, target_groups, Group, COMPONENTS};
 use crate::convert::plan::Plan;
 use crate::convert::{Blend, Draw, Fill, Step};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,9 @@ fn unsupported(text: String) -> Error {
 
 /// Checks formats and sizes.
 pub(super) fn check(plan: &Plan, limits: Limits) -> Result<()> {
+    if target_groups(plan.target()).is_none() {
+        return Err(unsupported(format!("this backend does not write {}", plan.target().fourcc())));
+    }
     for layout in plan.sources().iter().chain([plan.target()]) {
         if groups(layout).is_none() || layout.memory_bytes().len() > PLANES {
             return Err(unsupported(format!("this backend does not support {}", layout.fourcc())));

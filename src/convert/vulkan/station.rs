@@ -127,6 +127,8 @@ fn choose(devices: Vec<Physical>, wanted: Option<&str>) -> Result<Physical> {
 /// exported read-only, unless
 /// [`CameraBuilder::writable_buffers`](crate::capture::CameraBuilder::writable_buffers) asks for others.
 ///
+/// Of the 10 or 12 bits of P010 and P012 it uses the upper 8. It does not write these formats.
+///
 /// In steady state a job does not allocate and does not open a descriptor. It costs a wake-up of the thread, a write
 /// and a read of an eventfd, a `poll` for each buffer, and the calls of the driver.
 ///
