@@ -24,7 +24,7 @@ Usage: node [OPTIONS]
   --codec h264|hevc|vp8           the codec (default h264)
   --size WxH                      picture size (default 1280x720)
   --fourcc C[,C]                  acceptable pixel formats, best first (default: any that both devices have)
-  --camera-size WxH               the camera's size, if it differs: G2D or a V4L2 device converts, not the CPU
+  --camera-size WxH               the camera's size, if it differs: G2D, a V4L2 device or a GPU converts
   --fps F                         frame rate (default 30)
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next

@@ -142,11 +142,16 @@ impl Plan {
     /// A camera's buffers are read-only unless
     /// [`CameraBuilder::writable_buffers`](crate::capture::CameraBuilder::writable_buffers) says otherwise. A backend
     /// that cannot use them then refuses the plan, and not its first job.
-    pub fn memory_of(mut self, frame: &Frame) -> Self {
-        if let Some(buffer) = frame.memory().first() {
+    pub fn memory_of(self, frame: &Frame) -> Self {
+        self.memory_in(frame.memory())
+    }
+
+    /// As [`Plan::memory_of`], for frames in these buffers. Without a buffer it sets nothing.
+    pub(crate) fn memory_in(mut self, buffers: &[DmaBuf]) -> Self {
+        if let Some(buffer) = buffers.first() {
             self.memory = buffer.kind();
         }
-        self.is_read_only = frame.memory().iter().any(DmaBuf::is_read_only);
+        self.is_read_only = buffers.iter().any(DmaBuf::is_read_only);
         self
     }
 

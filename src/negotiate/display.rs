@@ -9,7 +9,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::open::devices;
 use crate::convert::{first_of, keep_ratio, Converter, ConverterEvent, Cpu, Layer, Plan, Request, Scaling};
-use crate::dmabuf::MemoryKind;
+use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::drm::{Device, LayerRequirements, PlaneLayer, Scanout, ScanoutEvent};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FormatKind, FourCc, Layout, Rect, Size};
@@ -393,7 +393,7 @@ struct Wish<'a> {
     /// The layer to replace.
     old: Option<PlaneLayer>,
     from: &'a Layout,
-    memory: MemoryKind,
+    memory: &'a [DmaBuf],
     fit: Scaling,
 }
 
@@ -412,9 +412,8 @@ fn set_up(
     };
     // A publisher has one allocator. Buffers that are not known yet are assumed to be dma-bufs. Otherwise the first
     // frame is refused.
-    let memory = frames.memory(0).first().map_or(MemoryKind::DmaBuf, |buffer| buffer.kind());
-    let wish = Wish { old, from, memory, fit };
-    let direct = match memory {
+    let wish = Wish { old, from, memory: frames.memory(0), fit };
+    let direct = match wish.memory.first().map_or(MemoryKind::DmaBuf, DmaBuf::kind) {
         MemoryKind::DmaBuf => {
             scanout.change_layer(old, &LayerRequirements::for_layout(from).destination(place), frames)
         }
@@ -500,7 +499,7 @@ fn converted(
     let fit = if place == Rect::from(scanout.size()) { wish.fit } else { Scaling::Stretch };
     let request = Request::convert(Layer::default().fit(fit));
     let plan = |_: &dyn Converter| {
-        Plan::new(&request, &[*wish.from], pool.buffers().layout()).map(|plan| plan.memory(wish.memory))
+        Plan::new(&request, &[*wish.from], pool.buffers().layout()).map(|plan| plan.memory_in(wish.memory))
     };
     let choice = match is_cpu {
         false => first_of(devices(), plan)?,

@@ -8,7 +8,7 @@ use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FormatInfo, FourCc, Layout, Rect};
+use crate::format::{FormatInfo, FourCc, Rect};
 use crate::frame::{BufferBudget, BufferSet, Pool};
 use crate::v4l2::{ControlId, ControlValue, Device, Direction};
 
@@ -191,7 +191,7 @@ impl Negotiation {
             // The publisher limits the number of leases.
             Ok(encoder) => Ok(EncoderChain::direct(encoder, usize::MAX)),
             Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
-                converted(device, self.params, frames.layout(), e)
+                converted(device, self.params, frames, e)
             }
             Err(e) => Err(e),
         }
@@ -248,7 +248,7 @@ impl Negotiation {
             _ => wishes,
         };
         let camera: Camera = wishes.fit(Fit::Exact).open()?;
-        let encoder = converted(device, self.params, camera.layout()?, why)?;
+        let encoder = converted(device, self.params, camera.buffers()?, why)?;
         Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }
 
@@ -272,7 +272,7 @@ impl Negotiation {
             let text = format!("the test pattern has {has} of {from}; the encoder reads {reads} of {to}");
             let why = Error::new(ErrorKind::Unsupported, "negotiate", text);
             let source = wishes.start()?;
-            let encoder = converted(device, self.params, source.buffers()?.layout(), why)?;
+            let encoder = converted(device, self.params, source.buffers()?, why)?;
             return Ok(Negotiated { source: Box::new(source), encoder, budget: self.budget });
         };
         let source = wishes.layout(source_layout(&device, &self.params, fourcc)?).start()?;
@@ -299,7 +299,7 @@ fn least_sources(encoder: &Device) -> usize {
 
 /// Opens an encoder with a device in front that converts the frames. `why` is the reason that the encoder cannot take
 /// them as they are.
-fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Result<EncoderChain> {
+fn converted(device: Device, params: Params, from: &BufferSet, why: Error) -> Result<EncoderChain> {
     let mut refused = vec![why.to_string()];
     for fourcc in readable(&device, &params)? {
         match through(&device, &params, from, fourcc) {
@@ -317,14 +317,14 @@ fn is_about_format(error: &Error) -> bool {
 }
 
 /// Opens an encoder of pictures in this format, with a device in front that converts to the format.
-fn through(device: &Device, params: &Params, from: &Layout, fourcc: FourCc) -> Result<EncoderChain> {
-    let to = source_layout(device, params, fourcc)?.with_colorimetry(from.colorimetry());
+fn through(device: &Device, params: &Params, from: &BufferSet, fourcc: FourCc) -> Result<EncoderChain> {
+    let to = source_layout(device, params, fourcc)?.with_colorimetry(from.layout().colorimetry());
     let request = match to.size() == params.size() {
         true => Request::convert(Layer::default()),
         // The encoder crops the area outside of the picture.
         false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
     };
-    let choice = first_of(devices(), |_| Plan::new(&request, &[*from], &to))?;
+    let choice = first_of(devices(), |_| Ok(Plan::new(&request, &[*from.layout()], &to)?.memory_in(from.memory(0))))?;
     let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
     let encoder = Encoder::builder(params.clone()).device(device.clone()).open(pool.buffers())?;
     EncoderChain::converted(choice.converter, Arc::new(choice.plan), pool, encoder)
