@@ -24,13 +24,10 @@ use crate::share::SOON;
 use crate::vulkan_driver;
 
 const SIZE: Size = Size::new(320, 180);
-const LAYER: &str = "VK_LAYER_KHRONOS_validation";
 /// Of the errors that the layer finds, those that are defects of lavapipe 25.0: it has the features of a modifier in
 /// `VkDrmFormatModifierPropertiesListEXT`, where the program looks for them, and the layer looks in the newer
 /// `VkDrmFormatModifierPropertiesList2EXT`.
 const DEFECTS: [&str; 3] = ["ImageViewCreateInfo-None-02273", "CmdDraw-magFilter-04553", "CmdDraw-blendEnable-04727"];
-/// In the root that `vulkan_driver` mounts.
-const LAYERS: &str = "/run/vulkan/usr/share/vulkan/explicit_layer.d";
 /// What vkms prefers.
 const SCREEN: Size = Size::new(1024, 768);
 
@@ -52,7 +49,7 @@ fn program(test: &str) -> Option<(PathBuf, PathBuf)> {
 fn view(program: &Path, socket: &Path, args: &[&str]) -> Child {
     let mut command = Command::new(program);
     command.args(["--device", "llvmpipe", "--socket"]).arg(socket).args(args);
-    command.env("VK_INSTANCE_LAYERS", LAYER).env("VK_ADD_LAYER_PATH", LAYERS).env("VK_LOADER_DEBUG", "layer");
+    vulkan_driver::add_layer(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -70,18 +67,12 @@ fn serve(publisher: &mut Publisher, child: Child, mut next: impl FnMut() -> Fram
     thread.join().unwrap()
 }
 
-/// What a program printed that must have succeeded. The validation layer was there, and has found nothing.
+/// What a program printed that must have succeeded. The validation layer has found nothing.
 fn printed(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let all = String::from_utf8_lossy(&output.stderr).into_owned();
-    let (loader, said): (Vec<&str>, Vec<&str>) = all.lines().partition(|line| line.starts_with("[Vulkan Loader]"));
-    assert!(output.status.success(), "{text}{said:?}");
-    let inserted = format!("Insert instance layer \"{LAYER}\"");
-    assert!(loader.iter().any(|line| line.contains(&inserted)), "{loader:?}");
-    let found: Vec<&str> = text.lines().filter(|line| line.starts_with("Validation ")).collect();
-    let is_known = |line: &&str| DEFECTS.iter().any(|defect| line.contains(defect));
-    assert!(found.iter().all(is_known), "{text}");
-    text
+    let found = vulkan_driver::found_by_layer(output);
+    let is_known = |line: &String| DEFECTS.iter().any(|defect| line.contains(defect));
+    assert!(found.iter().all(is_known), "{found:#?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Draws a frame into a target, by the CPU.

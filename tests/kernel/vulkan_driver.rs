@@ -1,17 +1,40 @@
-//! Installs Mesa's lavapipe in the guest, from the root that the lab shares, and makes it compile quickly.
+//! Installs Mesa's lavapipe in the guest, from the root that the lab shares, and makes it compile quickly. Vulkan's
+//! validation layer is in the same root.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 
 const ROOT: &str = "/run/vulkan";
+const LAYER: &str = "VK_LAYER_KHRONOS_validation";
+/// In the root.
+const LAYERS: &str = "/run/vulkan/usr/share/vulkan/explicit_layer.d";
+
+/// Lets the validation layer watch a program's calls.
+pub fn add_layer(command: &mut Command) {
+    command.env("VK_INSTANCE_LAYERS", LAYER).env("VK_ADD_LAYER_PATH", LAYERS).env("VK_LOADER_DEBUG", "layer");
+}
+
+/// What the validation layer found. The program must have succeeded, and the layer must have been there.
+pub fn found_by_layer(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let all = String::from_utf8_lossy(&output.stderr);
+    let (loader, said): (Vec<&str>, Vec<&str>) = all.lines().partition(|line| line.starts_with("[Vulkan Loader]"));
+    assert!(output.status.success(), "{text}{said:?}");
+    let inserted = format!("Insert instance layer \"{LAYER}\"");
+    assert!(loader.iter().any(|line| line.contains(&inserted)), "{loader:?}");
+    text.lines().filter(|line| line.contains("Validation ")).map(str::to_owned).collect()
+}
 
 /// Links the libraries that the guest lacks, and names the driver. Does nothing outside of the lab.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if std::env::var_os("FRAMELEASE_LAB_ARCH").is_none() || std::fs::create_dir_all(ROOT).is_err() {
+        // A program that a test has started finds everything in its place.
+        let is_installed = std::fs::read_dir(ROOT).is_ok_and(|mut entries| entries.next().is_some());
+        let is_lab = std::env::var_os("FRAMELEASE_LAB_ARCH").is_some();
+        if !is_lab || is_installed || std::fs::create_dir_all(ROOT).is_err() {
             return;
         }
         // The driver compiles the shader in the first job of each device. An emulated processor needs a minute for
@@ -26,10 +49,10 @@ pub fn install() {
         if !mount.status().is_ok_and(|status| status.success()) {
             return;
         }
-        let libraries = "usr/lib/x86_64-linux-gnu";
-        for entry in std::fs::read_dir(Path::new(ROOT).join(libraries)).unwrap().flatten() {
+        let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+        for entry in std::fs::read_dir(Path::new(ROOT).join(&libraries)).unwrap().flatten() {
             // Those of the guest are the same versions.
-            let _ = symlink(entry.path(), Path::new("/").join(libraries).join(entry.file_name()));
+            let _ = symlink(entry.path(), Path::new("/").join(&libraries).join(entry.file_name()));
         }
         let drivers = Path::new("/usr/share/vulkan/icd.d");
         std::fs::create_dir_all(drivers).unwrap();

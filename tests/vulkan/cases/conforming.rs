@@ -7,7 +7,7 @@ use framelease::format::FourCc;
 use framelease::frame::{Frame, Pool};
 
 use super::support::vulkan;
-use crate::conformance::{cases, picture, suite, WAIT};
+use crate::conformance::{cases, picture, run, suite, WAIT};
 use crate::converting::Jobs;
 
 #[test]
@@ -15,6 +15,17 @@ fn vulkan_draws_the_suite() {
     let Some((mut vulkan, allocator)) = vulkan() else { return };
     let report = suite(&mut vulkan, &allocator, 4, 34.0);
     assert!(report.refused.is_empty(), "{:#?}", report.refused);
+}
+
+/// For an emulated processor, which needs too long for the suite.
+#[test]
+fn vulkan_draws_ten_cases() {
+    let Some((mut vulkan, allocator)) = vulkan() else { return };
+    let all = cases(4);
+    for case in all.iter().step_by(all.len() / 10).take(10) {
+        let db = run(&mut vulkan, &allocator, case).unwrap();
+        assert!(db > 34.0, "{db:.1} dB: {case}");
+    }
 }
 
 /// The arithmetic is the same. Scaling rounds once, where the CPU rounds after each direction.
