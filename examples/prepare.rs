@@ -209,7 +209,7 @@ fn run() -> Result<()> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
-        publisher.dispatch()?;
+        common::serve(&mut publisher)?;
         match subscriber.try_recv()? {
             Received::Item(SubscriberEvent::Format(buffers)) => {
                 if scaler.as_ref().map_or(true, |scaler| scaler.plan.sources() != [*buffers.layout()]) {

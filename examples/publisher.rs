@@ -15,7 +15,7 @@ use framelease::format::{FourCc, Size};
 use framelease::replay::FrameReplay;
 use framelease::share::Publisher;
 use framelease::stats::cpu_bytes;
-use framelease::{Received, Station, Submitted};
+use framelease::{Received, Submitted};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{stopped, value, Progress, Result};
@@ -110,7 +110,7 @@ fn run() -> Result<()> {
                 Err(e) => return Err(e.into()),
             }
         }
-        publisher.dispatch()?;
+        common::serve(&mut publisher)?;
         if pending.is_none() {
             match source.try_recv()? {
                 Received::Item(CameraEvent::Frame(frame)) => {

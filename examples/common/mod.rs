@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::CameraBuilder;
 use framelease::format::FourCc;
+use framelease::share::{Publisher, PublisherEvent};
 use framelease::v4l2::{Device, DeviceInfo};
+use framelease::{Received, Station};
 use lexopt::ValueExt;
 
 /// An example's result: any error with a text.
@@ -32,6 +34,16 @@ pub fn exit(result: Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Serves the subscribers, and prints why one was refused.
+pub fn serve(publisher: &mut Publisher) -> framelease::Result<()> {
+    while let Received::Item(event) = publisher.try_recv()? {
+        if let PublisherEvent::Refused { peer, detail, .. } = event {
+            eprintln!("process {} was refused: {detail}", peer.pid);
+        }
+    }
+    Ok(())
 }
 
 /// The value of an option, parsed; the error names the option.

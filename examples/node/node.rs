@@ -104,7 +104,7 @@ impl Node {
         let is_asked = self.wait(timeout, true)?;
         self.sinks.dispatch(&mut self.meter)?;
         if let Some(publisher) = &mut self.publisher {
-            self.meter.charge(Stage::Share, || publisher.dispatch())?;
+            self.meter.charge(Stage::Share, || common::serve(publisher))?;
         }
         self.packets()?;
         self.frames()?;

@@ -33,6 +33,7 @@ mod run;
 mod shell;
 mod signals;
 mod skips;
+mod slowest;
 mod soak;
 mod streams;
 mod surface;

@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::guest::Sink;
 use crate::libtest::{self, Tally};
+use crate::slowest::Slowest;
 
 /// Runs that print in turn: the first as its lines come, each other when those before it have ended.
 pub struct Turns(Mutex<State>);
@@ -68,6 +70,7 @@ fn print(is_out: bool, line: &[u8]) -> io::Result<()> {
 pub struct Results<'a> {
     turn: Option<(&'a Turns, usize)>,
     tally: Tally,
+    slowest: Slowest,
     finished: bool,
     out: Vec<u8>,
     err: Vec<u8>,
@@ -97,6 +100,7 @@ impl<'a> Results<'a> {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end();
             self.tally.line(text);
+            self.slowest.line(text, Instant::now());
             self.finished |= libtest::result(text).is_some();
             self.print(is_out, line)?;
         }
@@ -112,6 +116,11 @@ impl<'a> Results<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Prints where the time of one test after the other went.
+    pub fn slowest(&self) {
+        let _ = self.print(true, self.slowest.to_string().into_bytes());
     }
 
     /// The counts, and whether a result was among the lines. The next in turn prints.
