@@ -35,6 +35,8 @@ pub enum Command {
 pub struct Test {
     pub where_: Where,
     pub filter: Option<String>,
+    /// Guests, and parts of the names of tests that do not run there.
+    pub without: Vec<(Arch, String)>,
     /// For each guest's tests.
     pub timeout: Duration,
     /// What can be installed must be there.
@@ -71,13 +73,15 @@ pub struct Bench {
 pub const USAGE: &str = "\
 Runs framelease's tests and examples on a real kernel with video test drivers, in QEMU.
 
-Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips] [FILTER]
+Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips]
+                       [--without GUEST:NAME] [FILTER]
        cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
        cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
        cargo lab rivals --job encode [--frames N] [--turns N]
        cargo lab before-after [--size 480p|720p|1080p] [--consumers N,N…] [--contender NAME] [--frames N] [--turns N]
                               [--quick] [--update-docs]
+       cargo lab before-after --host [--size 480p|720p|1080p] [--consumers N,N…] [--turns N] [--update-docs]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab streams [--filter NAME] [--list]
@@ -91,17 +95,20 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
 
 const TEST: &str = "\
-cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips] [FILTER]
+cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips] [--without GUEST:NAME]
+               [FILTER]
 
 Runs the tests that need no device on this machine, then those on kernel drivers (tests/kernel) in
 one guest per architecture, both at once. First it finds what the tests need; as root on Debian it installs
 what is missing, else one line names all of it. Fails if a test fails, if a guest's kernel warns or dies, or if a run
-takes too long. The last line is the total; before it, the skipped tests are counted by what would let them run.
+takes too long. A guest names its slowest tests. The last line is the total; before it, the skipped tests are counted by
+what would let them run.
 
   --arch      host: only this machine; x86_64, aarch64: only that guest; all: the default
   --timeout   seconds for each guest's tests, default 2400
   --strict    a test that skips for want of a Debian package or a Rust target fails the run
   --no-skips  a test that skips for any reason fails the run
+  --without   not the tests of this guest whose name contains NAME; may be repeated
   FILTER      only tests whose name contains it";
 
 const RUN: &str = "\
@@ -183,6 +190,7 @@ instructions, so that the host's load does not matter.
 const BEFORE_AFTER: &str = "\
 cargo lab before-after [--size 480p|720p|1080p] [--consumers N,N…] [--contender NAME] [--frames N] [--turns N]
                        [--quick] [--update-docs]
+cargo lab before-after --host [--size 480p|720p|1080p] [--consumers N,N…] [--turns N] [--update-docs]
 
 Compares a whole set-up before and after: one camera, scaled to half of its width and height, encoded, recorded by the
 first consumer and sent by RTP to the others. Before: v4l2src ! shmsink, and shmsrc ! videoscale ! videorate ! an encoder
@@ -191,6 +199,10 @@ fl_h264, whose kernel threads stand for hardware and are counted apart. The gues
 the host's load does not matter. Every output is received, decoded and compared. Some 20 minutes; prints the tables, and all
 figures are in target/lab/out/before-after.json. Needs ffmpeg for the comparison.
 
+With --host, on this machine: the example publisher is the camera, and x264 the encoder. Some ten minutes; use the machine
+for nothing else.
+
+  --host         on this machine; the default size is 1080p
   --size         of the camera, default all three; may be repeated
   --consumers    how many, default 1,3,8
   --contender    only those whose name contains this; may be repeated
@@ -286,7 +298,8 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
 
 fn test(parser: &mut Parser) -> Result<Command, Error> {
     let where_ = Where { host: true, archs: arch::ALL.to_vec(), named: false };
-    let mut wish = Test { where_, filter: None, timeout: TEST_LIMIT, strict: false, no_skips: false };
+    let mut wish =
+        Test { where_, filter: None, without: Vec::new(), timeout: TEST_LIMIT, strict: false, no_skips: false };
     while let Some(arg) = parser.next()? {
         match arg {
             Long("arch") => {
@@ -299,6 +312,10 @@ fn test(parser: &mut Parser) -> Result<Command, Error> {
             Long("timeout") => wish.timeout = seconds(parser)?,
             Long("strict") => wish.strict = true,
             Long("no-skips") => wish.no_skips = true,
+            Long("without") => wish.without.push(parser.value()?.parse_with(|text| {
+                let (arch, name) = text.split_once(':').ok_or("it is GUEST:NAME, such as aarch64:contract")?;
+                Ok::<_, String>((Arch::parse(arch).ok_or("there are x86_64 and aarch64")?, name.to_owned()))
+            })?),
             Long("help") | Short('h') => return Ok(Command::Help(TEST)),
             Value(filter) if wish.filter.is_none() => wish.filter = Some(filter.string()?),
             _ => return Err(arg.unexpected()),
@@ -397,6 +414,7 @@ fn before_after(parser: &mut Parser) -> Result<Command, Error> {
     let (mut sizes, mut consumers, mut quick, mut turns) = (Vec::new(), None, false, None);
     while let Some(arg) = parser.next()? {
         match arg {
+            Long("host") => wish.host = true,
             Long("contender") => wish.contenders.push(parser.value()?.string()?),
             Long("consumers") => {
                 let list = |text: &str| text.split(',').map(|n| within(n, 8)).collect::<Result<Vec<u32>, _>>();
@@ -420,12 +438,20 @@ fn before_after(parser: &mut Parser) -> Result<Command, Error> {
         (wish.turns, wish.consumers) = (1, vec![3]);
         wish.sizes.truncate(1);
     }
+    let mut whole = BeforeAfter::default();
+    if wish.host {
+        if quick || !wish.contenders.is_empty() || wish.frames != whole.frames {
+            return Err("--host goes with --size, --consumers, --turns and --update-docs".into());
+        }
+        whole = BeforeAfter { host: true, sizes: before_after::host_sizes(), ..whole };
+        wish.sizes.clone_from(&whole.sizes);
+    }
     wish.turns = turns.unwrap_or(wish.turns);
     wish.consumers = consumers.unwrap_or(wish.consumers);
     if !sizes.is_empty() {
         wish.sizes = sizes;
     }
-    let whole = BeforeAfter { update_docs: true, turns: wish.turns, frames: wish.frames, ..BeforeAfter::default() };
+    whole = BeforeAfter { update_docs: true, turns: wish.turns, frames: wish.frames, ..whole };
     if wish.update_docs && wish != whole {
         return Err("--update-docs is for whole runs: only --turns and --frames go with it".into());
     }
@@ -581,6 +607,8 @@ mod tests {
 
     #[test]
     fn test_takes_arch_and_filter() {
+        let Ok(Command::Test(wish)) = parsed("test --without aarch64:contract --without x86_64:soak") else { panic!() };
+        assert_eq!(wish.without, [(Arch::Aarch64, "contract".to_owned()), (Arch::X86_64, "soak".to_owned())]);
         let Ok(Command::Test(wish)) = parsed("test --arch=aarch64 --timeout 5 --no-skips --strict export") else {
             panic!()
         };
@@ -618,6 +646,9 @@ mod tests {
         assert_eq!((wish.sizes, wish.consumers), (vec![before_after::SIZES[1]], vec![1, 8]));
         assert_eq!((wish.contenders, wish.frames, wish.turns), (vec!["node".to_string()], 60, 1));
         assert!(parsed("before-after --update-docs --turns 2").is_ok());
+        let Ok(Command::BeforeAfter(wish)) = parsed("before-after --host --consumers 3 --turns 5") else { panic!() };
+        assert_eq!((wish.host, wish.sizes.len(), wish.consumers, wish.turns), (true, 1, vec![3], 5));
+        assert!(parsed("before-after --host --update-docs").is_ok());
     }
 
     #[test]
@@ -629,9 +660,13 @@ mod tests {
             ("test --fast", "--fast"),
             ("test --timeout soon", "soon"),
             ("test a b", "\"b\""),
+            ("test --without contract", "GUEST:NAME"),
+            ("test --without riscv:contract", "x86_64 and aarch64"),
             ("shell --arch", "--arch"),
             ("shell now", "\"now\""),
             ("rivals --turns 0", "from 1 to 100000"),
+            ("before-after --host --frames 60", "--host goes with"),
+            ("before-after --host --size 480p --update-docs", "whole runs"),
             ("rivals --consumers 3,x", "from 1 to 16"),
             ("rivals --size 8k", "8k"),
             ("rivals --quick --update-docs", "whole runs"),

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
 use crate::arch::{self, Arch};
 use crate::args::Test;
@@ -47,8 +46,8 @@ impl Verdict {
 }
 
 pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
-    let Test { where_, timeout, .. } = wish;
-    let (filter, limit) = (wish.filter.as_deref(), *timeout);
+    let Test { where_, .. } = wish;
+    let filter = wish.filter.as_deref();
     let mut total = Verdict { tally: Tally::default(), well: true };
     let Ready { archs, without } = prerequisites::for_tests(where_.host, &where_.archs);
     if let (true, Some((arch, why))) = (where_.named, without.first()) {
@@ -80,7 +79,7 @@ pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
                 let mut results = Results::in_turn(&turns, place);
                 let run = move || {
                     results.title(arch);
-                    let ran = machine.and_then(|machine| Ran::new(machine, built?, filter, limit, &mut results));
+                    let ran = machine.and_then(|machine| Ran::new(machine, built?, wish, &mut results));
                     (ran, results.end())
                 };
                 (arch, scope.spawn(run))
@@ -144,10 +143,11 @@ fn machines(workspace: &Path, archs: &[Arch], host: bool, filter: Option<&str>) 
         .and_then(|root| root.map_err(|why| say!("GStreamer and Python for the guest are missing: {why}")).ok());
     let draws =
         filter.is_some_and(|filter| [gstreamer_rootfs::VULKAN_TAG, GPU_VIEW].iter().any(|tag| filter.contains(tag)));
-    let vulkan = (has_guest && draws)
-        .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::vulkan(&cache, Arch::X86_64)))
-        .and_then(|root| root.map_err(|why| say!("Vulkan for the guest is missing: {why}")).ok());
-    archs.iter().map(|arch| machine(*arch, workspace, others.as_deref(), vulkan.as_deref())).collect()
+    let vulkan = |arch: Arch| {
+        let root = draws.then(|| Cache::open().and_then(|cache| gstreamer_rootfs::vulkan(&cache, arch)))?;
+        root.map_err(|why| say!("Vulkan for the guest is missing: {why}")).ok()
+    };
+    archs.iter().map(|arch| machine(*arch, workspace, others.as_deref(), vulkan(*arch).as_deref())).collect()
 }
 
 /// A guest whose `/out` is its own, with programs of others to talk to if they are for it.
@@ -159,7 +159,7 @@ fn machine(arch: Arch, workspace: &Path, others: Option<&Path>, vulkan: Option<&
         machine.shared.push((gstreamer_rootfs::TAG.into(), root.into()));
         machine.shared.push(("python".into(), workspace.join(PYTHON)));
     }
-    if let (Some(root), Arch::X86_64) = (vulkan, arch) {
+    if let Some(root) = vulkan {
         machine.shared.push((gstreamer_rootfs::VULKAN_TAG.into(), root.into()));
     }
     Ok(machine)
@@ -272,18 +272,16 @@ struct Ran {
 }
 
 impl Ran {
-    fn new(
-        machine: Machine,
-        built: Built,
-        filter: Option<&str>,
-        limit: Duration,
-        results: &mut Results<'_>,
-    ) -> Res<Ran> {
-        let job = job(&machine, built, filter);
-        let limits = Limits { time: Some(limit), pass_interrupt: false };
+    fn new(machine: Machine, built: Built, wish: &Test, results: &mut Results<'_>) -> Res<Ran> {
+        let mut job = job(&machine, built, wish.filter.as_deref());
+        for (_, name) in wish.without.iter().filter(|(arch, _)| *arch == machine.arch) {
+            job.command.extend(["--skip".into(), name.clone()]);
+        }
+        let limits = Limits { time: Some(wish.timeout), pass_interrupt: false };
         ffmpeg_check::clear(&machine.out);
         let outcome = guest::run(&machine, &job, &limits, results)?;
         results.flush().map_err(|e| format!("cannot print: {e}"))?;
+        results.slowest();
         Ok(Ran { machine, outcome })
     }
 

@@ -4,6 +4,7 @@
 mod chart;
 mod contenders;
 mod figures;
+mod host;
 mod outputs;
 mod plan;
 mod tables;
@@ -23,6 +24,7 @@ use crate::run::{empty_out, report};
 use crate::{modules, prerequisites, say, Res};
 
 use figures::Figures;
+pub use host::sizes as host_sizes;
 use plan::Run;
 pub use plan::{BeforeAfter, Size, GOP, SIZES};
 
@@ -58,6 +60,9 @@ const NV12_ONLY: &str = "fl_h264 multiplanar=0; fl_scaler no_nv12m=1";
 const LIMIT: Duration = Duration::from_secs(2400);
 
 pub fn before_after(workspace: &Path, wish: &BeforeAfter) -> Res<i32> {
+    if wish.host {
+        return host::host(workspace, wish);
+    }
     let runs = plan::runs(wish)?;
     let begun = Instant::now();
     let Some(text) = run(workspace, &runs)? else { return Ok(130) };

@@ -27,6 +27,8 @@ pub const SIZES: [Size; 3] = [
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BeforeAfter {
+    /// On this machine, with x264.
+    pub host: bool,
     /// Parts of names; empty: all.
     pub contenders: Vec<String>,
     pub sizes: Vec<Size>,
@@ -40,6 +42,7 @@ pub struct BeforeAfter {
 impl Default for BeforeAfter {
     fn default() -> Self {
         Self {
+            host: false,
             contenders: Vec::new(),
             sizes: SIZES.to_vec(),
             consumers: vec![1, 3, 8],
