@@ -146,7 +146,7 @@ impl Plan {
         self.memory_in(frame.memory())
     }
 
-    /// As [`Plan::memory_of`], for frames in these buffers. Without a buffer it sets nothing.
+    /// As [`Plan::memory_of`], for frames in these buffers. Without a buffer the kind of memory stays as it is.
     pub(crate) fn memory_in(mut self, buffers: &[DmaBuf]) -> Self {
         if let Some(buffer) = buffers.first() {
             self.memory = buffer.kind();
